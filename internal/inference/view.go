@@ -1,0 +1,142 @@
+package inference
+
+import (
+	"time"
+
+	"maas/internal/inference/engine"
+)
+
+// Wanted states of a deployment.
+const (
+	DesiredRunning = "running"
+	DesiredStopped = "stopped"
+)
+
+// NewDeployment is what a deployment is made from. Exactly one of Model and Provider is set.
+type NewDeployment struct {
+	Name          string          `json:"name" minLength:"1" maxLength:"96" pattern:"^[a-z0-9][a-z0-9._-]*$" patternDescription:"lower-case letters, digits, dot, dash, underscore" doc:"Public model name, unique in the tenant"`
+	Model         string          `json:"model,omitempty" maxLength:"200" doc:"name, name@rN or version id of a registered model"`
+	Provider      string          `json:"provider,omitempty" maxLength:"64" doc:"id of an upstream account"`
+	UpstreamModel string          `json:"upstream_model,omitempty" maxLength:"200" doc:"the model's name at the provider"`
+	Engine        string          `json:"engine,omitempty" enum:"auto,native,openai,fake" doc:"auto chooses and says why"`
+	Context       int             `json:"context,omitempty" minimum:"0" maximum:"4194304" doc:"tokens a request may hold; 0 = the model's limit, at most 8192"`
+	Concurrency   int             `json:"concurrency,omitempty" minimum:"0" maximum:"256" doc:"requests at a time; 0 = 4"`
+	Threads       int             `json:"threads,omitempty" minimum:"0" maximum:"1024" doc:"CPU threads; 0 = the server's setting"`
+	Config        engine.Defaults `json:"config,omitzero" doc:"Sampling defaults used where a request names none"`
+}
+
+// Patch changes a deployment; nil fields stay. A change of model, context, concurrency or threads makes a new revision whose replica replaces the old one; config alone is applied at once where the engine leaves it to us.
+type Patch struct {
+	Model         *string          `json:"model,omitempty"`
+	UpstreamModel *string          `json:"upstream_model,omitempty"`
+	Context       *int             `json:"context,omitempty" minimum:"0" maximum:"4194304"`
+	Concurrency   *int             `json:"concurrency,omitempty" minimum:"0" maximum:"256"`
+	Threads       *int             `json:"threads,omitempty" minimum:"0" maximum:"1024"`
+	Config        *engine.Defaults `json:"config,omitempty"`
+}
+
+// DeploymentFilter selects from the list.
+type DeploymentFilter struct {
+	Limit  int
+	After  string
+	Status string // comma-separated statuses, "" = all
+}
+
+// DeploymentView is a deployment as the outside sees it.
+type DeploymentView struct {
+	ID            string          `json:"id"`
+	Name          string          `json:"name"`
+	Model         *ModelRef       `json:"model"`
+	Provider      *ProviderRef    `json:"provider"`
+	UpstreamModel string          `json:"upstream_model"`
+	Engine        string          `json:"engine"`
+	EngineReason  string          `json:"engine_reason"`
+	Desired       string          `json:"desired"`
+	Status        Status          `json:"status"`
+	Reason        *Reason         `json:"reason"`
+	Progress      *Progress       `json:"progress"`
+	Context       int             `json:"context"`
+	Concurrency   int             `json:"concurrency"`
+	Threads       int             `json:"threads"`
+	Config        engine.Defaults `json:"config"`
+	Need          *NeedView       `json:"need"`
+	MeasuredBytes int64           `json:"measured_bytes"`
+	Replicas      []ReplicaView   `json:"replicas"`
+	Live          Live            `json:"live"`
+	CreatedAt     time.Time       `json:"created_at"`
+	UpdatedAt     time.Time       `json:"updated_at"`
+	Rev           int64           `json:"rev"`
+}
+
+// ModelRef names the model version a deployment serves.
+type ModelRef struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Version   int    `json:"version"`
+	VersionID string `json:"version_id"`
+}
+
+// ProviderRef names the upstream account a deployment goes to.
+type ProviderRef struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// Progress of the replica that starts.
+type Progress struct {
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+	Unit  string `json:"unit"`
+}
+
+// NeedView is the estimate of memory.
+type NeedView struct {
+	HostBytes  int64            `json:"host_bytes"`
+	Parts      map[string]int64 `json:"parts"` // weights, kv, scratch, fixed
+	MaxContext int              `json:"max_context"`
+}
+
+// ReplicaView is one replica as the outside sees it.
+type ReplicaView struct {
+	ID            string       `json:"id"`
+	State         ReplicaState `json:"state"`
+	Attempt       int          `json:"attempt"`
+	PID           int          `json:"pid,omitempty"`
+	Reason        *Reason      `json:"reason"`
+	Progress      *Progress    `json:"progress,omitempty"`
+	MeasuredBytes int64        `json:"measured_bytes"`
+	RetryAt       time.Time    `json:"retry_at,omitzero"`
+	StartedAt     time.Time    `json:"started_at,omitzero"`
+	ReadyAt       time.Time    `json:"ready_at,omitzero"`
+}
+
+// Live are the newest figures of a deployment.
+type Live struct {
+	Running       int     `json:"running"`
+	Waiting       int     `json:"waiting"`
+	KVUsage       float64 `json:"kv_usage"`
+	TokensPerS    float64 `json:"tokens_per_s"` // over the last ten seconds
+	TTFTP50       float64 `json:"ttft_ms_p50"`  // over the last five minutes
+	RequestsTotal int64   `json:"requests_total"`
+}
+
+// FitQuery asks whether a model would fit.
+type FitQuery struct {
+	Model       string `json:"model" minLength:"1" maxLength:"200"`
+	Engine      string `json:"engine,omitempty" enum:"auto,native"`
+	Context     int    `json:"context,omitempty" minimum:"0" maximum:"4194304"`
+	Concurrency int    `json:"concurrency,omitempty" minimum:"0" maximum:"256"`
+}
+
+// FitAnswer says whether, why not, and what would.
+type FitAnswer struct {
+	Fits         bool      `json:"fits"`
+	Engine       string    `json:"engine"`
+	EngineReason string    `json:"engine_reason"`
+	Need         *NeedView `json:"need"`
+	HaveBytes    int64     `json:"have_bytes"`  // free memory we would give it
+	MaxContext   int       `json:"max_context"` // the largest that fits with this concurrency; 0 = none
+	Context      int       `json:"context"`
+	Concurrency  int       `json:"concurrency"`
+	Reason       *Reason   `json:"reason"`
+}
