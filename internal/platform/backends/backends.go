@@ -1,0 +1,7 @@
+// Package backends is the one list of drivers: importing it makes their URL schemes known.
+package backends
+
+import (
+	_ "maas/internal/platform/db/postgres" // postgres://
+	_ "maas/internal/platform/db/sqlite"   // sqlite:
+)

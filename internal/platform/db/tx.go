@@ -1,0 +1,200 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"math/rand/v2"
+	"time"
+
+	"maas/internal/platform/auth"
+)
+
+// Row is what a scan function reads from.
+type Row interface{ Scan(dest ...any) error }
+
+// Querier reads: *Tx and *Query. Prefer List and One, which close and translate. A second statement must not start while rows are open.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (*sql.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) Row // Scan answers ErrNoRow without a row
+}
+
+// reader is the reading half of both.
+type reader struct {
+	d  *DB
+	tx *sql.Tx
+}
+
+// Query is a read-only snapshot: all statements see the same moment.
+type Query struct{ reader }
+
+// Tx is a write transaction. It reads its own writes. After an error nothing may follow but returning it.
+type Tx struct {
+	reader
+	after []func()
+}
+
+// Query runs a statement that gives rows. The caller closes them.
+func (q reader) Query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	rows, err := q.tx.QueryContext(ctx, text, args...)
+	return rows, q.d.fault(err)
+}
+
+// QueryRow runs a statement that gives at most one row.
+func (q reader) QueryRow(ctx context.Context, text string, args ...any) Row {
+	return row{q.d, q.tx.QueryRowContext(ctx, text, args...)}
+}
+
+type row struct {
+	d *DB
+	r *sql.Row
+}
+
+func (r row) Scan(dest ...any) error { return r.d.fault(r.r.Scan(dest...)) }
+
+// Exec runs one statement and returns the rows affected.
+func (t *Tx) Exec(ctx context.Context, text string, args ...any) (int64, error) {
+	res, err := t.tx.ExecContext(ctx, text, args...)
+	if err != nil {
+		return 0, t.d.fault(err)
+	}
+	return res.RowsAffected()
+}
+
+// After has f called once the outermost transaction is committed, in order; not at all if it rolls back.
+func (t *Tx) After(f func()) { t.after = append(t.after, f) }
+
+// Notify wakes the listeners of a name in this process after the commit (see DB.Listen).
+func (t *Tx) Notify(name string) { t.After(func() { t.d.hub.wake(name) }) }
+
+// ForUpdate is the clause that locks the rows of a SELECT and passes over those locked by others; empty on SQLite, where a writer is alone. of names the table or its alias.
+func (t *Tx) ForUpdate(of string) string {
+	if t.d.driver.Dialect == SQLite {
+		return ""
+	}
+	return " FOR UPDATE OF " + of + " SKIP LOCKED"
+}
+
+// List runs a query and scans all its rows.
+func List[T any](ctx context.Context, q Querier, scan func(Row) (T, error), text string, args ...any) ([]T, error) {
+	rows, err := q.Query(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var list []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, translate(q, err)
+	}
+	return list, nil
+}
+
+// One runs a query and scans its first row; ErrNoRow if there is none.
+func One[T any](ctx context.Context, q Querier, scan func(Row) (T, error), text string, args ...any) (T, error) {
+	v, err := scan(q.QueryRow(ctx, text, args...))
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return v, nil
+}
+
+// Scalar is the scan function of a query with one column.
+func Scalar[T any](r Row) (T, error) {
+	var v T
+	return v, r.Scan(&v)
+}
+
+func (q reader) translate(err error) error { return q.d.fault(err) }
+
+func translate(q Querier, err error) error {
+	if r, ok := q.(interface{ translate(error) error }); ok {
+		return r.translate(err)
+	}
+	return err
+}
+
+type txKey struct{ s *shared }
+
+// attempts of a write transaction that is refused for reasons of timing, with waits of 10 ms doubled up to 1 s between them.
+const attempts = 6
+
+// Tx runs f in a write transaction of the tenant of ctx and commits when it returns nil. A Tx inside a Tx of the same database joins it. Transactions refused for reasons of timing are repeated, so f must
+// have no effects outside but through After. A panic rolls back and goes on.
+func (d *DB) Tx(ctx context.Context, f func(ctx context.Context, tx *Tx) error) error {
+	if !d.system && auth.Tenant(ctx) == "" {
+		return ErrNoTenant
+	}
+	if outer, ok := ctx.Value(txKey{d.shared}).(*Tx); ok {
+		return f(ctx, outer)
+	}
+	wait := 10 * time.Millisecond
+	for try := 1; ; try++ {
+		err := d.once(ctx, f)
+		if err == nil || !d.driver.Retry(err) || ctx.Err() != nil {
+			return d.fault(err)
+		}
+		if try == attempts {
+			return ErrBusy.Wrap(err)
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+			return d.fault(ctx.Err())
+		}
+		wait = min(2*wait, time.Second)
+	}
+}
+
+func (d *DB) once(ctx context.Context, f func(context.Context, *Tx) error) (err error) {
+	raw, err := d.driver.Write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	tx := &Tx{reader: reader{d, raw}}
+	done := false
+	defer func() {
+		if !done { // f panicked or failed
+			_ = raw.Rollback()
+		}
+	}()
+	if err := f(context.WithValue(ctx, txKey{d.shared}, tx), tx); err != nil {
+		return err
+	}
+	if err := raw.Commit(); err != nil {
+		return err
+	}
+	done = true
+	for _, f := range tx.after {
+		f()
+	}
+	return nil
+}
+
+// readLimit ends snapshots that were forgotten: on SQLite they keep the log from being cut, on PostgreSQL rows from being cleaned.
+const readLimit = 30 * time.Second
+
+// Read runs f on a read-only snapshot of the tenant of ctx, for at most 30 seconds. Inside a Tx it reads in that transaction.
+func (d *DB) Read(ctx context.Context, f func(ctx context.Context, q *Query) error) error {
+	if !d.system && auth.Tenant(ctx) == "" {
+		return ErrNoTenant
+	}
+	if outer, ok := ctx.Value(txKey{d.shared}).(*Tx); ok {
+		return f(ctx, &Query{outer.reader})
+	}
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	opts := d.driver.ReadTx
+	raw, err := d.driver.Read.BeginTx(ctx, &opts)
+	if err != nil {
+		return d.fault(err)
+	}
+	defer func() { _ = raw.Rollback() }() // nothing to commit
+	return d.fault(f(ctx, &Query{reader{d, raw}}))
+}
