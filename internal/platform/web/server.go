@@ -19,6 +19,7 @@ import (
 	"maas/internal/platform/auth"
 	"maas/internal/platform/fault"
 	"maas/internal/platform/id"
+	"maas/internal/platform/telemetry"
 )
 
 // Options of a Server.
@@ -107,7 +108,8 @@ func (s *Server) Handler() http.Handler {
 		h.Set("X-Request-Id", rec.id)
 		h.Set("X-Maas-Version", s.opt.Version)
 		h.Set("X-Content-Type-Options", "nosniff")
-		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+		ctx := telemetry.WithTrace(r.Context(), telemetry.ParseTraceparent(r.Header.Get("Traceparent")))
+		r = r.WithContext(context.WithValue(ctx, recordKey{}, rec))
 		defer s.finish(rec, r)
 		if s.draining.Load() && r.URL.Path != "/livez" && r.URL.Path != "/readyz" {
 			WriteProblem(rec, r, ErrDraining.After(5*time.Second))
