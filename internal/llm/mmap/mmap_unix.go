@@ -1,0 +1,32 @@
+//go:build unix
+
+package mmap
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func mapFile(f *os.File, size int64) (*File, error) {
+	if int64(int(size)) != size {
+		return nil, &os.PathError{Op: "map", Path: f.Name(), Err: unix.ENOMEM}
+	}
+	b, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED) //nolint:gosec // a file descriptor fits
+	if err != nil {
+		return nil, &os.PathError{Op: "map", Path: f.Name(), Err: err}
+	}
+	return &File{Data: b, drop: dropPages, done: func() error { return unix.Munmap(b) }}, nil
+}
+
+// dropPages advises on the whole pages inside b: the system refuses addresses that are not page aligned.
+func dropPages(b []byte) error {
+	page := uintptr(os.Getpagesize())                                       //nolint:gosec // positive
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (page - 1)) //nolint:gosec // below a page
+	if len(b) < skip+int(page) {                                            //nolint:gosec // a page size fits
+		return nil
+	}
+	b = b[skip:]
+	return unix.Madvise(b[:len(b)&^int(page-1)], unix.MADV_DONTNEED) //nolint:gosec // a page size fits
+}
