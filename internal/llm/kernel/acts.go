@@ -1,0 +1,134 @@
+package kernel
+
+import (
+	"math"
+
+	"maas/internal/llm/quant"
+)
+
+// actKind is the form in which weights want their inputs.
+type actKind uint8
+
+const (
+	actF32 actKind = iota // float32
+	act32                 // int8 in blocks of 32, scale in half precision
+	act256                // int8 in blocks of 256, scale in float32, sums per 16 and per 32
+)
+
+// Acts holds the inputs of a matrix product in the form that a weight format wants. The zero value is ready; Set may be called again and again and only allocates when it grows.
+type Acts struct {
+	kind    actKind
+	n, cols int
+	x       []float32 // actF32: the caller's slice
+	q       []int8    // [n][cols]
+	d       []float32 // [n][blocks] scales
+	s       []int32   // [n][cols/32] sums of q, negated
+	s16     []int32   // act256: [n][cols/16] sums of q, negated
+}
+
+// SameActs reports whether inputs set for one format serve weights of the other as well.
+func SameActs(a, b quant.Type) bool {
+	fa, oka := formOf(a)
+	fb, okb := formOf(b)
+	return oka && okb && layouts[fa].acts == layouts[fb].acts
+}
+
+// Set takes n rows of cols values for weights of format t, which must be one that Pack takes. With float weights x itself is kept, so it must stay unchanged until the last MatMul with a.
+func (a *Acts) Set(t quant.Type, x []float32, n, cols int) {
+	f, ok := formOf(t)
+	if !ok || len(x) < n*cols || cols%layouts[f].values != 0 {
+		panic("kernel: inputs do not fit the weights")
+	}
+	a.kind, a.n, a.cols = layouts[f].acts, n, cols
+	x = x[:n*cols]
+	switch a.kind {
+	case actF32:
+		a.x = x
+	case act32:
+		a.q, a.d, a.s = grow(a.q, n*cols), grow(a.d, n*cols/32), grow(a.s, n*cols/32)
+		quantize32(a.q, a.d, a.s, x)
+	case act256:
+		a.q, a.d, a.s, a.s16 = grow(a.q, n*cols), grow(a.d, n*cols/256), grow(a.s, n*cols/32), grow(a.s16, n*cols/16)
+		quantize256(a.q, a.d, a.s, a.s16, x)
+	}
+}
+
+// grow returns s with n elements, whose values are not kept.
+func grow[E any](s []E, n int) []E {
+	if cap(s) < n {
+		return make([]E, n, n+n/4)
+	}
+	return s[:n]
+}
+
+// quantize32 quantizes blocks of 32: d = amax/127 in half precision, q = round(x*(127/amax)) half to even.
+func quantize32(q []int8, d []float32, s []int32, x []float32) {
+	for b := range d {
+		in, out := x[32*b:32*b+32], q[32*b:32*b+32]
+		amax := absMax(in)
+		d[b] = quant.FromF16(quant.ToF16(amax / 127))
+		var inv float32
+		if amax > 0 {
+			inv = 127 / amax
+		}
+		s[b] = -roundAll(out, in, inv)
+	}
+}
+
+// quantize256 quantizes blocks of 256: with m the signed value of the largest magnitude (the first on ties), q = round(x*(-127/m)) half to even and d = 1/(-127/m).
+func quantize256(q []int8, d []float32, s, s16 []int32, x []float32) {
+	for b := range d {
+		in := x[256*b : 256*b+256]
+		amax := absMax(in)
+		var inv float32
+		d[b] = 0
+		if amax > 0 {
+			m := amax
+			for _, v := range in {
+				if v == amax || v == -amax {
+					m = v
+					break
+				}
+			}
+			inv = -127 / m
+			d[b] = 1 / inv
+		}
+		for j := range 16 {
+			at := 256*b + 16*j
+			s16[16*b+j] = -roundAll(q[at:at+16], x[at:at+16], inv)
+		}
+		for j := range 8 {
+			s[8*b+j] = s16[16*b+2*j] + s16[16*b+2*j+1]
+		}
+	}
+}
+
+// absMax returns the largest magnitude; 0 for none. NaN is passed over.
+func absMax(x []float32) float32 {
+	var m float32
+	for _, v := range x {
+		if a := math.Float32frombits(math.Float32bits(v) &^ (1 << 31)); a > m {
+			m = a
+		}
+	}
+	return m
+}
+
+// roundAll sets q = round(x*inv) half to even, held in -127..127, and returns the sum of q. NaN counts as -127.
+func roundAll(q []int8, x []float32, inv float32) int32 {
+	var sum int32
+	for i, v := range x {
+		t := float32(v * inv)
+		// A product outside of the range comes only from values that are not finite or an overflow of inv.
+		if !(t >= -127) {
+			t = -127
+		}
+		if t > 127 {
+			t = 127
+		}
+		n := int32(math.Float32bits(t+expMagic)) - 0x4b400000 //nolint:gosec // the low bits are the integer
+		q[i] = int8(n)                                        //nolint:gosec // -127..127
+		sum += n
+	}
+	return sum
+}

@@ -1,0 +1,124 @@
+package kernel
+
+import "math"
+
+// RMSNorm sets each row of dst to x/sqrt(mean(x^2)+eps)*w. A row has len(w) values and len(x) is a multiple of it: so w of a head's size norms every head. dst may be x.
+func RMSNorm(dst, x, w []float32, eps float32) {
+	n := len(w)
+	for len(x) > 0 {
+		rmsRow(dst[:n], x[:n], w, eps)
+		dst, x = dst[n:], x[n:]
+	}
+}
+
+func rmsRow(dst, x, w []float32, eps float32) {
+	var l [16]float32
+	for k, v := range x {
+		l[k&15] = fma32(v, v, l[k&15])
+	}
+	mean := tree(&l) / float32(len(x))
+	scale := 1 / float32(math.Sqrt(float64(float32(mean+eps))))
+	for k, v := range x {
+		dst[k] = float32(float32(v*scale) * w[k])
+	}
+}
+
+// Rope rotates the leading 2*len(cos) values of each head of x in halves: the pair (i, i+len(cos)) turns by the angle of (cos[i], sin[i]). len(x) is a multiple of headDim >= 2*len(cos).
+func Rope(x []float32, headDim int, cos, sin []float32) {
+	h := len(cos)
+	sin = sin[:h]
+	for ; len(x) >= headDim; x = x[headDim:] {
+		lo, hi := x[:h], x[h:2*h]
+		for i, c := range cos {
+			a, b, s := lo[i], hi[i], sin[i]
+			lo[i] = fma32(a, c, -float32(b*s))
+			hi[i] = fma32(b, c, float32(a*s))
+		}
+	}
+}
+
+// SiluMul sets dst = gate/(1+exp(-gate)) * up. dst may be gate or up. All have the same length.
+func SiluMul(dst, gate, up []float32) {
+	dst, up = dst[:len(gate)], up[:len(gate)]
+	for i, g := range gate {
+		dst[i] = float32(float32(g/(1+Exp(-g))) * up[i])
+	}
+}
+
+// GeluMul sets dst = gelu(gate) * up in the tanh form. dst may be gate or up. All have the same length.
+func GeluMul(dst, gate, up []float32) {
+	const a, b = 0.044715, 0.79788456080286535588 // sqrt(2/pi)
+	dst, up = dst[:len(gate)], up[:len(gate)]
+	for i, g := range gate {
+		inner := float32(float32(b*g) * fma32(float32(a*g), g, 1))
+		dst[i] = float32(float32(float32(0.5*g)*(1+Tanh(inner))) * up[i])
+	}
+}
+
+// Add sets dst += x. Both have the same length.
+func Add(dst, x []float32) {
+	dst = dst[:len(x)]
+	for i, v := range x {
+		dst[i] += v
+	}
+}
+
+// AddBias adds b to each row of x; len(x) is a multiple of len(b).
+func AddBias(x, b []float32) {
+	for ; len(x) >= len(b) && len(b) > 0; x = x[len(b):] {
+		Add(x[:len(b)], b)
+	}
+}
+
+// Scale sets x *= s.
+func Scale(x []float32, s float32) {
+	for i := range x {
+		x[i] *= s
+	}
+}
+
+// SoftCap sets x = limit*tanh(x/limit).
+func SoftCap(x []float32, limit float32) {
+	for i, v := range x {
+		x[i] = limit * Tanh(v/limit)
+	}
+}
+
+// Softmax sets x to exp(x-max)/sum. -Inf gives 0; all -Inf gives NaN.
+func Softmax(x []float32) {
+	s := ExpSum(x, Max(x))
+	Scale(x, 1/s)
+}
+
+// ExpSum sets x = exp(x-m) and returns the sum: 16 partial sums by index mod 16, added as a tree.
+func ExpSum(x []float32, m float32) float32 {
+	var l [16]float32
+	for i, v := range x {
+		e := Exp(v - m)
+		x[i] = e
+		l[i&15] += e
+	}
+	return tree(&l)
+}
+
+// Max returns the largest value; -Inf for no values. NaN is passed over.
+func Max(x []float32) float32 {
+	m := float32(math.Inf(-1))
+	for _, v := range x {
+		if v > m {
+			m = v
+		}
+	}
+	return m
+}
+
+// Argmax returns the index of the largest value, the lowest on ties; -1 if there is none (no values, or all NaN or -Inf).
+func Argmax(x []float32) int {
+	best, m := -1, float32(math.Inf(-1))
+	for i, v := range x {
+		if v > m {
+			best, m = i, v
+		}
+	}
+	return best
+}

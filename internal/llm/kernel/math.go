@@ -1,0 +1,102 @@
+package kernel
+
+import (
+	"math"
+
+	"maas/internal/llm/quant"
+)
+
+// fma32 returns a*b+c rounded once to float32: the product is exact in float64, and the sum is only rounded twice when that cannot change the result.
+// A value between two float32 that the sum in float64 hits exactly may be a rounded one; only then the lost part decides.
+func fma32(a, b, c float32) float32 {
+	p := float64(a) * float64(b)
+	s := p + float64(c)
+	if u := math.Float64bits(s); u&0x1fffffff == 0x10000000 || u>>52&0x7ff < 897 {
+		return fmaOdd(p, float64(c), s)
+	}
+	return float32(s)
+}
+
+// fmaOdd returns p+c rounded once to float32, s being their sum in float64: the exact error of s (Knuth's TwoSum) makes its last bit odd, after which the second rounding is right.
+func fmaOdd(p, c, s float64) float32 {
+	if math.IsInf(s, 0) || s != s {
+		return float32(s)
+	}
+	b := s - p
+	err := (p - (s - b)) + (c - b)
+	if u := math.Float64bits(s); err != 0 && u&1 == 0 {
+		if (err > 0) == (s > 0) {
+			u++
+		} else {
+			u--
+		}
+		s = math.Float64frombits(u)
+	}
+	return float32(s)
+}
+
+// Constants of exp: log2(e), ln 2 in two parts, and the polynomial of (e^r-1-r)/r^2 on |r| <= ln(2)/2 (Cephes expf).
+const (
+	expLo    = -87.33654
+	expHi    = 88.02969
+	expLog2e = 1.44269504
+	expMagic = 12582912 // 1.5 * 2^23: adding it rounds to an integer
+	expLn2Hi = 0.693359375
+	expLn2Lo = -2.12194440e-4
+	expC0    = 1.9875691500e-4
+	expC1    = 1.3981999507e-3
+	expC2    = 8.3334519073e-3
+	expC3    = 4.1665795894e-2
+	expC4    = 1.6666665459e-1
+	expC5    = 5.0000001201e-1
+)
+
+// Exp returns e^x with a relative error below 2^-22. It is 0 below -87.33654 (no subnormal results) and +Inf above 88.02969; NaN stays NaN.
+func Exp(x float32) float32 {
+	if x < expLo {
+		return 0
+	}
+	if x > expHi {
+		return float32(math.Inf(1))
+	}
+	t := fma32(x, expLog2e, expMagic)
+	n := t - expMagic
+	r := fma32(n, -expLn2Hi, x)
+	r = fma32(n, -expLn2Lo, r)
+	p := fma32(expC0, r, expC1)
+	p = fma32(p, r, expC2)
+	p = fma32(p, r, expC3)
+	p = fma32(p, r, expC4)
+	p = fma32(p, r, expC5)
+	p = fma32(p, float32(r*r), float32(r+1))
+	return float32(p * math.Float32frombits(math.Float32bits(t)<<23+0x3f800000))
+}
+
+// Tanh returns the hyperbolic tangent with an absolute error below 2^-22.
+func Tanh(x float32) float32 { return 1 - 2/(Exp(float32(2*x))+1) }
+
+// ToF16 sets dst to src in half precision, rounded half to even. len(dst) >= len(src).
+func ToF16(dst []uint16, src []float32) {
+	dst = dst[:len(src)]
+	for i, f := range src {
+		dst[i] = quant.ToF16(f)
+	}
+}
+
+// FromF16 widens src exactly. len(dst) >= len(src).
+func FromF16(dst []float32, src []uint16) {
+	dst = dst[:len(src)]
+	for i, h := range src {
+		dst[i] = quant.FromF16(h)
+	}
+}
+
+// tree adds 16 partial sums as 8-4-2-1.
+func tree(l *[16]float32) float32 {
+	for n := 8; n > 0; n /= 2 {
+		for i := range n {
+			l[i] += l[i+n]
+		}
+	}
+	return l[0]
+}
