@@ -122,8 +122,8 @@ func translate(q Querier, err error) error {
 
 type txKey struct{ s *shared }
 
-// attempts of a write transaction that is refused for reasons of timing, with waits of 10 ms doubled up to 1 s between them.
-const attempts = 6
+// attempts of a write transaction that is refused for reasons of timing, with random waits between them: up to 20 ms at first, doubled up to 1 s.
+const attempts = 10
 
 // Tx runs f in a write transaction of the tenant of ctx and commits when it returns nil. A Tx inside a Tx of the same database joins it. Transactions refused for reasons of timing are repeated, so f must
 // have no effects outside but through After. A panic rolls back and goes on.
@@ -134,17 +134,14 @@ func (d *DB) Tx(ctx context.Context, f func(ctx context.Context, tx *Tx) error) 
 	if outer, ok := ctx.Value(txKey{d.shared}).(*Tx); ok {
 		return f(ctx, outer)
 	}
-	wait := 10 * time.Millisecond
+	wait := 20 * time.Millisecond
 	for try := 1; ; try++ {
 		err := d.once(ctx, f)
-		if err == nil || !d.driver.Retry(err) || ctx.Err() != nil {
+		if err == nil || !d.driver.Retry(err) || ctx.Err() != nil || try == attempts {
 			return d.fault(err)
 		}
-		if try == attempts {
-			return ErrBusy.Wrap(err)
-		}
 		select {
-		case <-time.After(wait/2 + rand.N(wait)):
+		case <-time.After(rand.N(wait)):
 		case <-ctx.Done():
 			return d.fault(ctx.Err())
 		}

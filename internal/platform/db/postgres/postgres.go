@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"runtime"
 	"strings"
 	"syscall"
@@ -152,4 +153,37 @@ func columns(detail string) []string {
 	}
 	list, _, _ = strings.Cut(list, ")=")
 	return strings.Split(list, ", ")
+}
+
+// CreateDatabase makes a database in the form this program needs, on the server of an administrator's URL, and returns its URL. template "" = an empty one. For tests and for moving an installation.
+func CreateDatabase(ctx context.Context, admin, name, template string) (string, error) {
+	u, err := url.Parse(admin)
+	if err != nil || u.Host == "" {
+		return "", db.ErrBadURL.With("the administrator's URL must have the form postgres://user:password@host/name")
+	}
+	u.Path = "/" + name
+	text := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize()
+	if template == "" {
+		text += " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'"
+	} else {
+		text += " TEMPLATE " + pgx.Identifier{template}.Sanitize()
+	}
+	return u.String(), administer(ctx, admin, text)
+}
+
+// DropDatabase removes a database with its connections; a missing one is fine.
+func DropDatabase(ctx context.Context, admin, name string) error {
+	return administer(ctx, admin, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
+}
+
+func administer(ctx context.Context, admin, text string) error {
+	conn, err := pgx.Connect(ctx, admin)
+	if err != nil {
+		return translate(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, text); err != nil {
+		return translate(err)
+	}
+	return nil
 }

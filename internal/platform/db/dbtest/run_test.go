@@ -1,0 +1,134 @@
+package dbtest_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"maas/internal/platform/auth"
+	"maas/internal/platform/db"
+	"maas/internal/platform/db/dbtest"
+)
+
+func TestEngines(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, dbtest.Run)
+}
+
+func TestLint(t *testing.T) {
+	t.Parallel()
+	dbtest.Lint(t, dbtest.Probe, ".")
+	for _, bad := range []string{
+		`id INTEGER PRIMARY KEY`, `at TIMESTAMP NOT NULL`, `SELECT now()`, `SELECT a FROM t WHERE a ILIKE 'x'`, `SELECT a FROM t WHERE a = ANY($1)`, `SELECT a FROM t LIMIT 5 OFFSET 10`,
+		`SELECT SUM(n) FROM t`, `INSERT INTO t (a) VALUES (?)`, `INSERT OR REPLACE INTO t (a) VALUES ($1)`, `SELECT a FROM t FOR UPDATE`, `WITH x AS (DELETE FROM t RETURNING a) SELECT a FROM x`,
+	} {
+		require.NotEmpty(t, dbtest.LintSQL(bad), bad)
+	}
+	for _, good := range []string{
+		`SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM t WHERE (a, b) > ($1, $2) ORDER BY a LIMIT $3`, `INSERT INTO t (a) VALUES ($1) ON CONFLICT (a) DO UPDATE SET a = excluded.a WHERE t.a < $2 RETURNING a`,
+		`UPDATE t SET updated_at = $1 WHERE code = 'what now()?'`,
+	} {
+		require.Empty(t, dbtest.LintSQL(good), good)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	_, err := db.Open(t.Context(), db.Config{URL: "mysql://x"})
+	require.ErrorIs(t, err, db.ErrBadURL)
+	require.ErrorContains(t, err, "postgres, postgresql, sqlite")
+	_, err = db.Open(t.Context(), db.Config{URL: "sqlite:"})
+	require.ErrorIs(t, err, db.ErrBadURL)
+	path := filepath.Join(t.TempDir(), "odd ?#%name.db")
+	_, err = db.Open(t.Context(), db.Config{URL: "sqlite:" + path})
+	require.ErrorIs(t, err, db.ErrBadURL)
+	path = strings.ReplaceAll(path, "?", "")
+	d := dbtest.OpenURL(t, "sqlite:"+path)
+	require.NoError(t, d.Ping(t.Context()))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.EqualValues(t, 0o600, info.Mode().Perm())
+	_, err = db.Open(t.Context(), db.Config{URL: "sqlite:" + path})
+	require.ErrorIs(t, err, db.ErrInUse)
+	require.ErrorContains(t, err, "process "+strconv.Itoa(os.Getpid()))
+	_, err = db.Open(t.Context(), db.Config{URL: "postgres://nobody@127.0.0.1:1/none?connect_timeout=2"})
+	require.ErrorIs(t, err, db.ErrUnavailable)
+}
+
+// A process that writes as fast as it can is killed; what it said was committed is there, and the file is sound.
+func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
+	if path := os.Getenv("DBTEST_CHILD"); path != "" {
+		writeForever(t, path)
+		return
+	}
+	path := filepath.Join(t.TempDir(), "kill.db")
+	said := -1
+	for round := range 3 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKillUnderLoad$", "-test.v")
+		cmd.Env = append(os.Environ(), "DBTEST_CHILD="+path)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		buf, text := make([]byte, 4096), ""
+		for strings.Count(text, "row ") < 30*(round+1) {
+			n, err := out.Read(buf)
+			require.NoError(t, err, text)
+			text += string(buf[:n])
+		}
+		require.NoError(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		for _, line := range strings.Split(text[:strings.LastIndexByte(text, '\n')+1], "\n") {
+			if n, ok := strings.CutPrefix(line, "row "); ok {
+				v, err := strconv.Atoi(n)
+				require.NoError(t, err)
+				said = max(said, v)
+			}
+		}
+	}
+	d := dbtest.OpenURL(t, "sqlite:"+path)
+	require.NoError(t, d.System().Read(t.Context(), func(ctx context.Context, q *db.Query) error {
+		ok, err := db.One(ctx, q, db.Scalar[string], `PRAGMA integrity_check`)
+		require.NoError(t, err)
+		require.Equal(t, "ok", ok)
+		n, err := db.One(ctx, q, db.Scalar[int], `SELECT COUNT(*) FROM probe_thing`)
+		require.Greater(t, n, said, "rows 0..%d were acknowledged", said)
+		return err
+	}))
+}
+
+func writeForever(t *testing.T, path string) {
+	t.Helper()
+	ctx := auth.AsSystem(context.Background(), "t1")
+	var d *db.DB
+	for { // the killed one's lock goes when the kernel has cleaned up
+		var err error
+		if d, err = db.Open(ctx, db.Config{URL: "sqlite:" + path}); err == nil {
+			break
+		}
+		require.ErrorIs(t, err, db.ErrInUse)
+		<-time.After(10 * time.Millisecond)
+	}
+	require.NoError(t, d.Migrate(ctx, dbtest.Probe.Service, dbtest.Probe.FS))
+	var n int
+	require.NoError(t, d.Read(ctx, func(ctx context.Context, q *db.Query) (err error) {
+		n, err = db.One(ctx, q, db.Scalar[int], `SELECT COUNT(*) FROM probe_thing`)
+		return err
+	}))
+	for ; ; n++ {
+		require.NoError(t, d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO probe_thing (id, tenant_id, name) VALUES ($1, 't1', $2)`, fmt.Sprint("id", n), fmt.Sprint("name", n))
+			return err
+		}))
+		_, err := fmt.Printf("row %d\n", n)
+		require.NoError(t, err)
+	}
+}
