@@ -60,6 +60,15 @@ type Tokenizer struct {
 	eos    int32
 	unk    int32
 	add    Options
+
+	specials   specials
+	normalize  func(string) string // nil = as it is
+	prefix     prefix
+	prefixOnce bool // no space in front of text that starts with one
+	spaced     bool // spaces are U+2581 in the vocabulary
+	cut        cutter
+	machine    machine
+	cache      *wordCache
 }
 
 type entry struct {
