@@ -1,6 +1,8 @@
 package run
 
 import (
+	"time"
+
 	"maas/internal/platform/fault"
 )
 
@@ -91,6 +93,14 @@ type Chunk struct {
 	Prompt   []TokenLogprob // first chunk only, when PromptLogprobs; the first entry has no probability
 	Usage    Usage          // so far, over all choices
 	Done     bool           // the last chunk: all choices have ended
+	Timing   Timing         // of the first choice; complete on the last chunk
+}
+
+// Timing says where the time of a request went.
+type Timing struct {
+	Queued  time.Duration // from Generate to the first computed token of the prompt
+	Prefill time.Duration // from there to the first generated token
+	Decode  time.Duration // from there to the end
 }
 
 // Stats is a snapshot of the engine.

@@ -1,0 +1,276 @@
+package run
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// candidate is a token with its logit, later its probability.
+type candidate struct {
+	id int32
+	x  float64
+}
+
+// byRank orders candidates: greater value first, lower id on ties.
+func byRank(a, b candidate) int {
+	if c := cmp.Compare(b.x, a.x); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.id, b.id)
+}
+
+// seen counts one token of a sequence for the penalties.
+type seen struct {
+	prompt bool
+	out    int32
+}
+
+// sampler chooses tokens for one sequence. It belongs to the sequence; scratch space grows once.
+type sampler struct {
+	r      *Request
+	seed   uint64
+	choice int
+	counts map[int32]seen // only with penalties
+	banned []int32        // end tokens, while min_tokens is not reached
+	cand   []candidate
+	top    []candidate
+	raw    []float32
+}
+
+func newSampler(r *Request, seed uint64, choice int, end []int32) *sampler {
+	s := &sampler{r: r, seed: seed, choice: choice}
+	if r.MinTokens > 0 {
+		s.banned = end
+	}
+	if r.penalises() {
+		s.counts = make(map[int32]seen, len(r.Prompt))
+		for _, id := range r.Prompt {
+			s.counts[id] = seen{prompt: true}
+		}
+	}
+	return s
+}
+
+func (r *Request) penalises() bool {
+	return r.RepetitionPenalty != 0 && r.RepetitionPenalty != 1 || r.FrequencyPenalty != 0 || r.PresencePenalty != 0
+}
+
+// accept records a chosen token.
+func (s *sampler) accept(id int32) {
+	if s.counts != nil {
+		c := s.counts[id]
+		c.out++
+		s.counts[id] = c
+	}
+}
+
+// next chooses the token at position pos from the logits, which it changes. made is the number of tokens generated so far. lp is filled unless nil.
+func (s *sampler) next(logits []float32, pos, made int, lp *TokenLogprob) int32 {
+	var raw *rawDist
+	if lp != nil {
+		raw = s.distribution(logits, s.r.TopLogprobs, lp)
+	}
+	src := logits
+	if raw != nil && s.changesLogits(made) {
+		s.raw = append(s.raw[:0], logits...) // the chosen one's raw logit is needed after they were changed
+		src = s.raw
+	}
+	s.penalise(logits, made)
+	id := s.choose(logits, pos)
+	if raw != nil {
+		lp.ID, lp.Logprob = id, float32(float64(src[id])-raw.max-raw.logSum)
+	}
+	return id
+}
+
+func (s *sampler) changesLogits(made int) bool {
+	return len(s.r.LogitBias) > 0 || s.counts != nil || made < s.r.MinTokens
+}
+
+// rawDist normalises logits: log p(id) = logit - max - logSum.
+type rawDist struct{ max, logSum float64 }
+
+// distribution fills lp.Top with the k most likely tokens of the untouched logits.
+func (s *sampler) distribution(logits []float32, k int, lp *TokenLogprob) *rawDist {
+	m := math.Inf(-1)
+	for _, x := range logits {
+		m = max(m, float64(x))
+	}
+	sum := 0.0
+	for _, x := range logits {
+		if d := float64(x) - m; d > -40 {
+			sum += exp64(d)
+		}
+	}
+	d := &rawDist{max: m, logSum: math.Log(sum)}
+	lp.Top = nil
+	if k > 0 {
+		s.top = largest(s.top[:0], logits, k)
+		lp.Top = make([]TokenLogprob, len(s.top))
+		for i, c := range s.top {
+			lp.Top[i] = TokenLogprob{ID: c.id, Logprob: float32(c.x - d.max - d.logSum)}
+		}
+	}
+	return d
+}
+
+// penalise applies bias, bans and penalties in place.
+func (s *sampler) penalise(logits []float32, made int) {
+	for id, b := range s.r.LogitBias {
+		if b <= -100 {
+			logits[id] = float32(math.Inf(-1))
+		} else {
+			logits[id] += b
+		}
+	}
+	if made < s.r.MinTokens {
+		for _, id := range s.banned {
+			logits[id] = float32(math.Inf(-1))
+		}
+		for _, id := range s.r.StopTokens {
+			logits[id] = float32(math.Inf(-1))
+		}
+	}
+	rep, freq, pres := float32(s.r.RepetitionPenalty), float32(s.r.FrequencyPenalty), float32(s.r.PresencePenalty)
+	for id, c := range s.counts {
+		x := logits[id]
+		if rep != 0 && rep != 1 {
+			if x > 0 {
+				x /= rep
+			} else {
+				x *= rep
+			}
+		}
+		if c.out > 0 {
+			x -= float32(freq*float32(c.out)) + pres
+		}
+		logits[id] = x
+	}
+}
+
+// choose draws from the changed logits: greedy, or temperature, top_k, top_p, min_p and one random number, in this order.
+func (s *sampler) choose(logits []float32, pos int) int32 {
+	best := argmax(logits)
+	if s.r.Temperature <= 0 {
+		return best
+	}
+	top := float64(logits[best])
+	s.cand = s.cand[:0]
+	if s.r.TopK > 0 && s.r.TopK < len(logits) {
+		s.cand = largest(s.cand, logits, s.r.TopK)
+		for i := range s.cand {
+			s.cand[i].x = exp64((s.cand[i].x - top) / s.r.Temperature)
+		}
+	} else {
+		// What lies 40 below the best after temperature has less than 2^-57 of its probability: beyond the 53 bits of the draw.
+		floor := top - 40*s.r.Temperature
+		for id, x := range logits {
+			if float64(x) > floor {
+				s.cand = append(s.cand, candidate{int32(id), exp64((float64(x) - top) / s.r.Temperature)}) //nolint:gosec // vocabulary
+			}
+		}
+	}
+	c := s.nucleus(s.cand)
+	sum := 0.0
+	for i := range c {
+		sum += c[i].x
+	}
+	if len(c) == 0 || !(sum > 0) {
+		return best
+	}
+	at := uniform(s.seed, s.choice, pos) * sum
+	for i := range c {
+		if at -= c[i].x; at < 0 {
+			return c[i].id
+		}
+	}
+	return c[len(c)-1].id
+}
+
+// nucleus cuts by top_p, then by min_p. Weights are relative to the most likely token, which has 1.
+func (s *sampler) nucleus(c []candidate) []candidate {
+	if p := s.r.TopP; p > 0 && p < 1 {
+		sum := 0.0
+		for i := range c {
+			sum += c[i].x
+		}
+		c = takeMass(c, p*sum)
+	}
+	if s.r.MinP > 0 {
+		c = slices.DeleteFunc(c, func(a candidate) bool { return a.x < s.r.MinP })
+	}
+	return c
+}
+
+// takeMass reorders c and returns its greatest elements, in order, up to and including the one with which their sum reaches mass.
+func takeMass(c []candidate, mass float64) []candidate {
+	heapify(c, byRank)
+	n, sum := len(c), 0.0
+	for n > 0 {
+		sum += c[0].x
+		n--
+		c[0], c[n] = c[n], c[0]
+		sift(c[:n], 0, byRank)
+		if sum >= mass {
+			break
+		}
+	}
+	c = c[n:]
+	slices.Reverse(c)
+	return c
+}
+
+// largest appends the k greatest logits in order, greatest first and lower ids first on ties.
+func largest(dst []candidate, logits []float32, k int) []candidate {
+	worstFirst := func(a, b candidate) int { return byRank(b, a) }
+	for id, x := range logits {
+		c := candidate{int32(id), float64(x)} //nolint:gosec // vocabulary
+		if len(dst) < k {
+			dst = append(dst, c)
+			if len(dst) == k {
+				heapify(dst, worstFirst)
+			}
+		} else if byRank(c, dst[0]) < 0 {
+			dst[0] = c
+			sift(dst, 0, worstFirst)
+		}
+	}
+	slices.SortFunc(dst, byRank)
+	return dst
+}
+
+func heapify(c []candidate, order func(a, b candidate) int) {
+	for i := len(c)/2 - 1; i >= 0; i-- {
+		sift(c, i, order)
+	}
+}
+
+// sift moves element i down to its place in a heap whose first element is the least in the order.
+func sift(c []candidate, i int, order func(a, b candidate) int) {
+	for {
+		l := 2*i + 1
+		if l >= len(c) {
+			return
+		}
+		if r := l + 1; r < len(c) && order(c[r], c[l]) < 0 {
+			l = r
+		}
+		if order(c[i], c[l]) <= 0 {
+			return
+		}
+		c[i], c[l] = c[l], c[i]
+		i = l
+	}
+}
+
+// argmax returns the id of the greatest logit, the lowest id on ties. Not-a-number never wins.
+func argmax(x []float32) int32 {
+	best, at := float32(math.Inf(-1)), 0
+	for i, v := range x {
+		if v > best {
+			best, at = v, i
+		}
+	}
+	return int32(at) //nolint:gosec // vocabulary
+}
