@@ -1,0 +1,11 @@
+// Package user owns people, tenants, roles, sessions, API keys and the usage that is booked on them.
+//
+// A person (user_user) belongs to no tenant; a membership (user_member) gives them a role in one. Roles are sets of permissions in one table (permission.go); tokens carry no role, so a change of role acts
+// at once. A session lives by a refresh token that is rotated at each use; its access token is a signed JWT of 15 minutes that every process verifies by itself. An API key is 256 random bits with a
+// checksum; only its SHA-256 is stored.
+//
+// Invariants: a tenant keeps at least one active owner; at most one live refresh token per session; a secret is shown once; a usage row exists once per request id; what changes rights bumps the change
+// counter (user_change) in the same transaction, so that every [Verifier] follows within its poll interval.
+//
+// Asked by every process that reads credentials (through [Verifier]) and by the gateway, which records usage. It asks nobody.
+package user

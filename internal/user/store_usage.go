@@ -1,0 +1,90 @@
+package user
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"maas/internal/platform/db"
+	"maas/internal/platform/id"
+)
+
+func insertBatch(ctx context.Context, tx *db.Tx, b Batch, digest string, now time.Time) (int64, error) {
+	return tx.Exec(ctx, `INSERT INTO user_usage_batch (node, epoch, seq, rows_count, sha256, at) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (node, epoch, seq) DO NOTHING`,
+		b.Node, b.Epoch, b.Seq, len(b.Rows), digest, db.Micro(now))
+}
+
+func batchDigest(ctx context.Context, q db.Querier, b Batch) (string, error) {
+	return db.One(ctx, q, db.Scalar[string], `SELECT sha256 FROM user_usage_batch WHERE node = $1 AND epoch = $2 AND seq = $3`, b.Node, b.Epoch, b.Seq)
+}
+
+// insertUsage books a row unless its request id is known: 0 rows then.
+func insertUsage(ctx context.Context, tx *db.Tx, u Usage) (int64, error) {
+	return tx.Exec(ctx, `INSERT INTO user_usage (day, request_id, at, tenant_id, user_id, key_id, op, model, deployment_id, replica_id, stream, status, ended, source, attempts,
+		in_fresh, in_cache, out_text, out_reasoning, ttft_ms, duration_ms, client_request_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT (day, request_id) DO NOTHING`,
+		dayOf(u), u.RequestID, db.Micro(u.At), u.TenantID, u.UserID, u.KeyID, u.Op, u.Model, u.DeploymentID, u.ReplicaID, u.Stream, u.Status, u.End, u.Source, u.Attempts,
+		u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.TTFTMS, u.DurationMS, u.ClientRequestID)
+}
+
+func setKeyUsed(ctx context.Context, tx *db.Tx, key string, at time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE user_key SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2`, key, db.Micro(at))
+	return err
+}
+
+// usageSums are the columns of a Tally. An error is a call that got no answer: refused, failed upstream, or 4xx and 5xx.
+const usageSums = `COUNT(*), COUNT(CASE WHEN u.status >= 400 AND u.status <> 499 OR u.ended = 'upstream_error' THEN 1 END), CAST(COALESCE(SUM(u.in_fresh + u.in_cache), 0) AS BIGINT), CAST(COALESCE(SUM(u.in_cache), 0) AS BIGINT),
+	CAST(COALESCE(SUM(u.out_text + u.out_reasoning), 0) AS BIGINT)`
+
+// sumUsage adds up by bucket and group. The bucket lengths stand in the text: the same expression is needed in SELECT and GROUP BY.
+func sumUsage(ctx context.Context, q db.Querier, tenant, owner string, uq UsageQuery) ([]UsageItem, error) {
+	bucket := `u.at / 3600000000 * 3600000000`
+	if uq.Bucket == "1d" {
+		bucket = `u.at / 86400000000 * 86400000000`
+	}
+	cols, group := []string{`''`, `''`, `''`, `''`}, []string{bucket}
+	join := ""
+	if slices.Contains(uq.GroupBy, "model") {
+		cols[0] = "u.model"
+		group = append(group, "u.model")
+	}
+	if slices.Contains(uq.GroupBy, "key") {
+		cols[1], cols[2], join = "u.key_id", "COALESCE(k.name, '')", ` LEFT JOIN user_key k ON k.id = u.key_id`
+		group = append(group, "u.key_id", "COALESCE(k.name, '')")
+	}
+	if slices.Contains(uq.GroupBy, "user") {
+		cols[3] = "u.user_id"
+		group = append(group, "u.user_id")
+	}
+	by := strings.Join(group, ", ")
+	return db.List(ctx, q, func(r db.Row) (UsageItem, error) {
+		var i UsageItem
+		var at int64
+		err := r.Scan(&at, &i.Model, &i.KeyID, &i.KeyName, &i.UserID, &i.Requests, &i.Errors, &i.PromptTokens, &i.CachedTokens, &i.CompletionTokens)
+		i.At = db.FromMicro(at)
+		return i, err
+	}, `SELECT `+bucket+`, `+strings.Join(cols, ", ")+`, `+usageSums+` FROM user_usage u`+join+` WHERE u.tenant_id = $1 AND u.at >= $2 AND u.at < $3 AND ($4 = '' OR u.user_id = $4)
+		GROUP BY `+by+` ORDER BY `+by+` LIMIT $5`, tenant, db.Micro(uq.From), db.Micro(uq.To), owner, usageItemsMost)
+}
+
+const usageCols = `u.request_id, u.at, u.model, u.deployment_id, u.key_id, COALESCE(k.name, ''), u.user_id, u.op, u.stream, u.status, u.ended, u.source, u.attempts, u.in_fresh + u.in_cache, u.in_cache,
+	u.out_text + u.out_reasoning, u.ttft_ms, u.duration_ms, u.client_request_id FROM user_usage u LEFT JOIN user_key k ON k.id = u.key_id `
+
+func scanUsage(r db.Row) (UsageRequest, error) {
+	var u UsageRequest
+	var at int64
+	err := r.Scan(&u.RequestID, &at, &u.Model, &u.DeploymentID, &u.KeyID, &u.KeyName, &u.UserID, &u.Op, &u.Stream, &u.Status, &u.End, &u.Source, &u.Attempts, &u.PromptTokens, &u.CachedTokens, &u.CompletionTokens,
+		&u.TTFTMS, &u.DurationMS, &u.ClientRequestID)
+	u.At = db.FromMicro(at)
+	return u, err
+}
+
+func usageRequests(ctx context.Context, q db.Querier, tenant, owner string, f UsageFilter, at int64, before string, limit int) ([]UsageRequest, error) {
+	return db.List(ctx, q, scanUsage, `SELECT `+usageCols+`WHERE u.tenant_id = $1 AND (u.at, u.request_id) < ($2, $3) AND ($4 = '' OR u.user_id = $4) AND ($5 = '' OR u.model = $5) AND ($6 = '' OR u.key_id = $6)
+		ORDER BY u.at DESC, u.request_id DESC LIMIT $7`, tenant, at, before, owner, f.Model, f.KeyID, limit)
+}
+
+func usageRequest(ctx context.Context, q db.Querier, tenant, owner, rid string) (UsageRequest, error) {
+	return db.One(ctx, q, scanUsage, `SELECT `+usageCols+`WHERE u.day = $1 AND u.request_id = $2 AND u.tenant_id = $3 AND ($4 = '' OR u.user_id = $4)`, id.Time(rid).Unix()/86400, rid, tenant, owner)
+}
