@@ -72,9 +72,10 @@ func round(x float32) int {
 	return int(math.Float32bits(x+12582912)&0x7fffff) - 0x400000
 }
 
-// fitRange finds scale s >= 0 and offset o >= 0 so that s*q-o, q in 0..top, is near x in the least squares weighted by w. It tries iscale = (top-1+0.1*i)/(max-min) for
-// i = 0..20, solves for scale and minimum with the codes that each gives, and keeps the least error. The minimum never rises above zero.
-func fitRange(x, w *[32]float32, top int) (scale, offset float32) {
+// fitRange finds scale s >= 0 and offset o >= 0 so that s*q-o, q in 0..top, is near x in the least squares weighted by w, and the codes q that go with them. It tries
+// iscale = (top-1+0.1*i)/(max-min) for i = 0..20, solves for scale and minimum with the codes that each gives, and keeps the least error; the best minimum so far is the one that later tries start from.
+// The minimum never rises above zero.
+func fitRange(x, w *[32]float32, top int) (scale, offset float32, kept [32]float32) {
 	lo, hi := x[0], x[0]
 	sumW := w[0]
 	sumX := sumW * x[0]
@@ -85,7 +86,7 @@ func fitRange(x, w *[32]float32, top int) (scale, offset float32) {
 	}
 	lo = min(lo, 0)
 	if hi == lo {
-		return 0, -lo
+		return 0, -lo, kept
 	}
 	var q [32]float32
 	codes := func(iscale float32) {
@@ -101,8 +102,9 @@ func fitRange(x, w *[32]float32, top int) (scale, offset float32) {
 		return sum
 	}
 	iscale := float32(top) / (hi - lo)
-	scale, offset = 1/iscale, lo
+	scale = 1 / iscale
 	codes(iscale)
+	kept = q
 	best := deviation(scale, lo)
 	for try := range 21 {
 		codes((-1 + float32(float32(0.1)*float32(try)) + float32(top)) / (hi - lo))
@@ -123,16 +125,17 @@ func fitRange(x, w *[32]float32, top int) (scale, offset float32) {
 			s, m = sumXQ/sumQ2, 0
 		}
 		if e := deviation(s, m); e < best {
-			best, scale, offset = e, s, m
+			best, scale, lo, kept = e, s, m, q
 		}
 	}
-	return scale, -offset
+	return scale, -lo, kept
 }
 
 // encodeQ4_K fits each 32 values alone, rounds the eight scales and minima to six bits of the largest, and chooses the codes again with what was stored.
 func encodeQ4_K(dst []byte, src []float32) {
 	for ; len(src) >= 256; dst, src = dst[144:], src[256:] {
 		var scales, offsets [8]float32
+		var fitted [8][32]float32
 		var topScale, topOffset float32
 		for j := range 8 {
 			x := (*[32]float32)(src[j*32:])
@@ -145,7 +148,7 @@ func encodeQ4_K(dst []byte, src []float32) {
 			for l, v := range x {
 				w[l] = rms + abs(v)
 			}
-			scales[j], offsets[j] = fitRange(x, &w, 15)
+			scales[j], offsets[j], fitted[j] = fitRange(x, &w, 15)
 			topScale, topOffset = max(topScale, scales[j]), max(topOffset, offsets[j])
 		}
 		clear(dst[:144])
@@ -161,22 +164,23 @@ func encodeQ4_K(dst []byte, src []float32) {
 		for j := range 8 {
 			putScaleMin(dst[4:16], j, byte(min(63, round(is*scales[j]))), byte(min(63, round(io*offsets[j]))))
 		}
-		codesQ4_K(dst, src)
+		codesQ4_K(dst, src, &fitted)
 	}
 }
 
-// codesQ4_K writes the nibbles for the scales that already stand in the block.
-func codesQ4_K(dst []byte, src []float32) {
+// codesQ4_K writes the nibbles for the scales that already stand in the block. Where the stored scale is zero any code will do: the fitted ones stay.
+func codesQ4_K(dst []byte, src []float32, fitted *[8][32]float32) {
 	d, dmin := half(dst), half(dst[2:])
 	for j := range 8 {
 		sc, m := scaleMin(dst[4:16], j)
 		s, o := d*float32(sc), dmin*float32(m)
-		if s == 0 {
-			continue
-		}
 		q := dst[16+j/2*32:]
 		for l, v := range src[j*32 : j*32+32] {
-			q[l] |= byte(max(0, min(15, roundFar((v+o)/s)))) << (j % 2 * 4)
+			code := byte(fitted[j][l])
+			if s != 0 {
+				code = byte(max(0, min(15, roundFar((v+o)/s))))
+			}
+			q[l] |= code << (j % 2 * 4)
 		}
 	}
 }
@@ -185,11 +189,11 @@ func codesQ4_K(dst []byte, src []float32) {
 func roundFar(x float32) int { return round(max(-1e6, min(1e6, x))) }
 
 // fitSigned finds a scale so that scale*q, q in -top..top-1, is near x with weights x^2. It starts at -top/m, m the signed value of the largest magnitude, and tries
-// -(top+0.1*i)/m for i = -9..9. The scale may be negative.
-func fitSigned(x []float32, top int) float32 {
+// -(top+0.1*i)/m for i = -9..9. The scale may be negative. iscale is the trial that gave it, for the codes.
+func fitSigned(x []float32, top int) (scale, iscale float32) {
 	m := largest(x)
 	if abs(m) < tiny {
-		return 0
+		return 0, 0
 	}
 	sums := func(iscale float32) (xq, q2 float32) {
 		for _, v := range x {
@@ -200,8 +204,8 @@ func fitSigned(x []float32, top int) float32 {
 		}
 		return xq, q2
 	}
-	var scale float32
-	xq, q2 := sums(float32(-top) / m)
+	iscale = float32(-top) / m
+	xq, q2 := sums(iscale)
 	if q2 != 0 {
 		scale = xq / q2
 	}
@@ -210,13 +214,14 @@ func fitSigned(x []float32, top int) float32 {
 		if try == 0 {
 			continue
 		}
-		xq, q2 = sums(-(float32(top) + float32(float32(0.1)*float32(try))) / m)
+		is := -(float32(top) + float32(float32(0.1)*float32(try))) / m
+		xq, q2 = sums(is)
 		if q2 > 0 && xq*xq > best*q2 {
-			scale = xq / q2
+			scale, iscale = xq/q2, is
 			best = scale * xq
 		}
 	}
-	return scale
+	return scale, iscale
 }
 
 // tiny is the magnitude below which a group counts as zero.
@@ -226,9 +231,9 @@ const tiny = 1e-15
 func encodeQ6_K(dst []byte, src []float32) {
 	for ; len(src) >= 256; dst, src = dst[210:], src[256:] {
 		clear(dst[:210])
-		var scales [16]float32
+		var scales, trials [16]float32
 		for j := range scales {
-			scales[j] = fitSigned(src[j*16:j*16+16], 32)
+			scales[j], trials[j] = fitSigned(src[j*16:j*16+16], 32)
 		}
 		top := largest(scales[:])
 		if abs(top) < tiny {
@@ -243,12 +248,14 @@ func encodeQ6_K(dst []byte, src []float32) {
 			dst[192+j] = byte(sc)
 			s := d * float32(sc)
 			for l, v := range src[j*16 : j*16+16] {
-				if s == 0 {
-					// The fitted code multiplies a scale of zero: any value decodes to 0. The middle keeps equal input equal.
-					q[j*16+l] = 32
-					continue
+				code := round(trials[j] * v) // where the stored scale is zero any code will do: the fitted one stays
+				switch {
+				case s != 0:
+					code = roundFar(v / s)
+				case trials[j] == 0:
+					code = -32
 				}
-				q[j*16+l] = byte(max(-32, min(31, roundFar(v/s))) + 32)
+				q[j*16+l] = byte(max(-32, min(31, code)) + 32)
 			}
 		}
 		packQ6_K(dst, &q)

@@ -90,6 +90,7 @@ var infos = map[Type]Info{
 	35:   {35, "tq2_0", 256, 66, false, false},
 	39:   {39, "mxfp4", 32, 17, false, false},
 	40:   {40, "nvfp4", 64, 36, false, false},
+	41:   {41, "q1_0", 128, 18, false, false},
 }
 
 // Info returns the description of t; false for an id that GGUF does not define, or has withdrawn.
