@@ -40,6 +40,7 @@ require (
 	golang.org/x/crypto v0.59.0 // indirect
 	golang.org/x/sync v0.25.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect
+	golang.org/x/term v0.48.0 // indirect
 	golang.org/x/text v0.44.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/natefinch/lumberjack.v2 v2.2.1 // indirect
@@ -49,4 +50,7 @@ require (
 	modernc.org/sqlite v1.62.0 // indirect
 )
 
-ignore ./web/node_modules
+ignore (
+	./web/node_modules
+	./test/clients/node/node_modules
+)
