@@ -15,15 +15,19 @@ const (
 	act256                // int8 in blocks of 256, scale in float32, sums per 16 and per 32
 )
 
+// What goes with a block of integers: word 0 holds the bits of the float32 scale. Sums are negated, which is how the vector kernels start their accumulators.
+const (
+	aux32  = 2  // scale, sum
+	aux256 = 24 // scale; words 4..7 the sums per 32 as pairs of int16; words 8..23 the sums per 16
+)
+
 // Acts holds the inputs of a matrix product in the form that a weight format wants. The zero value is ready; Set may be called again and again and only allocates when it grows.
 type Acts struct {
 	kind    actKind
 	n, cols int
 	x       []float32 // actF32: the caller's slice
 	q       []int8    // [n][cols]
-	d       []float32 // [n][blocks] scales
-	s       []int32   // [n][cols/32] sums of q, negated
-	s16     []int32   // act256: [n][cols/16] sums of q, negated
+	aux     []int32   // [n][blocks][aux32 or aux256]: what goes with a block
 }
 
 // SameActs reports whether inputs set for one format serve weights of the other as well.
@@ -45,11 +49,11 @@ func (a *Acts) Set(t quant.Type, x []float32, n, cols int) {
 	case actF32:
 		a.x = x
 	case act32:
-		a.q, a.d, a.s = grow(a.q, n*cols), grow(a.d, n*cols/32), grow(a.s, n*cols/32)
-		quantize32(a.q, a.d, a.s, x)
+		a.q, a.aux = grow(a.q, n*cols), grow(a.aux, n*cols/32*aux32)
+		quantize32(a.q, a.aux, x)
 	case act256:
-		a.q, a.d, a.s, a.s16 = grow(a.q, n*cols), grow(a.d, n*cols/256), grow(a.s, n*cols/32), grow(a.s16, n*cols/16)
-		quantize256(a.q, a.d, a.s, a.s16, x)
+		a.q, a.aux = grow(a.q, n*cols), grow(a.aux, n*cols/256*aux256)
+		quantize256(a.q, a.aux, x)
 	}
 }
 
@@ -62,46 +66,48 @@ func grow[E any](s []E, n int) []E {
 }
 
 // quantize32 quantizes blocks of 32: d = amax/127 in half precision, q = round(x*(127/amax)) half to even.
-func quantize32(q []int8, d []float32, s []int32, x []float32) {
-	for b := range d {
-		in, out := x[32*b:32*b+32], q[32*b:32*b+32]
-		amax := absMax(in)
-		d[b] = quant.FromF16(quant.ToF16(amax / 127))
+func quantize32(q []int8, aux []int32, x []float32) {
+	for ; len(x) >= 32; q, aux, x = q[32:], aux[aux32:], x[32:] {
+		amax := absMax(x[:32])
 		var inv float32
 		if amax > 0 {
 			inv = 127 / amax
 		}
-		s[b] = -roundAll(out, in, inv)
+		aux[0] = bits32(quant.FromF16(quant.ToF16(amax / 127)))
+		aux[1] = -roundAll(q[:32], x[:32], inv)
 	}
 }
 
 // quantize256 quantizes blocks of 256: with m the signed value of the largest magnitude (the first on ties), q = round(x*(-127/m)) half to even and d = 1/(-127/m).
-func quantize256(q []int8, d []float32, s, s16 []int32, x []float32) {
-	for b := range d {
-		in := x[256*b : 256*b+256]
-		amax := absMax(in)
-		var inv float32
-		d[b] = 0
+func quantize256(q []int8, aux []int32, x []float32) {
+	for ; len(x) >= 256; q, aux, x = q[256:], aux[aux256:], x[256:] {
+		amax := absMax(x[:256])
+		var inv, d float32
 		if amax > 0 {
 			m := amax
-			for _, v := range in {
+			for _, v := range x[:256] {
 				if v == amax || v == -amax {
 					m = v
 					break
 				}
 			}
 			inv = -127 / m
-			d[b] = 1 / inv
+			d = 1 / inv
 		}
+		aux[0] = bits32(d)
 		for j := range 16 {
-			at := 256*b + 16*j
-			s16[16*b+j] = -roundAll(q[at:at+16], x[at:at+16], inv)
+			aux[8+j] = -roundAll(q[16*j:16*j+16], x[16*j:16*j+16], inv)
 		}
-		for j := range 8 {
-			s[8*b+j] = s16[16*b+2*j] + s16[16*b+2*j+1]
+		for j := range 4 {
+			lo, hi := aux[8+4*j]+aux[9+4*j], aux[10+4*j]+aux[11+4*j]
+			aux[4+j] = lo&0xffff | hi<<16
 		}
 	}
 }
+
+func bits32(f float32) int32 { return int32(math.Float32bits(f)) } //nolint:gosec // bits, not a number
+
+func float32of(bits int32) float32 { return math.Float32frombits(uint32(bits)) } //nolint:gosec // bits, not a number
 
 // absMax returns the largest magnitude; 0 for none. NaN is passed over.
 func absMax(x []float32) float32 {

@@ -3,6 +3,8 @@ package kernel
 import (
 	"encoding/binary"
 	"math"
+	"sync"
+	"unsafe"
 
 	"maas/internal/llm/quant"
 )
@@ -47,8 +49,71 @@ func matMul(p *Pool, level Level, y []float32, ldy int, w *Weights, a *Acts) {
 	p.product = product{}
 }
 
+// tile is an assembly kernel: y[t*ldy+16*p : +16] for t = 0..T-1 and p = 0..panels-1, from panels of nb blocks (nb values for float weights) that follow each other at w, and from T rows of inputs. ldy is in bytes.
+type tile func(y *float32, ldy int, w *byte, nb int, x *byte, aux *int32, panels int)
+
+// Bytes of weights of one call of a tile: long enough that the call costs nothing, short enough to stay below 100 us, and within the second-level cache when several tiles of inputs pass over them.
+const (
+	streamBytes = 512 << 10
+	cacheBytes  = 64 << 10
+)
+
+var edges = sync.Pool{New: func() any { return new([8 * 16]float32) }}
+
 // run computes the panels lo..hi for all tokens.
 func (m *product) run(lo, hi int) {
+	tiles := tilesOf(m.level, m.w.form)
+	if tiles == nil {
+		m.runGeneric(lo, hi)
+		return
+	}
+	size := cacheBytes
+	if m.a.n <= 1<<(len(tiles)-1) {
+		size = streamBytes
+	}
+	step := max(1, size/m.w.stride)
+	whole := min(hi, m.w.rows/16)
+	for ; lo < whole; lo += step {
+		m.tokens(tiles, lo, min(step, whole-lo), m.y[lo*16:], m.ldy, 0, m.a.n)
+	}
+	if whole == hi {
+		return
+	}
+	// The last panel has rows that do not exist: its results take a detour.
+	edge := edges.Get().(*[8 * 16]float32) //nolint:errcheck,forcetypeassert // only this type is in the pool
+	for t := 0; t < m.a.n; t += 8 {
+		n := min(8, m.a.n-t)
+		m.tokens(tiles, whole, 1, edge[:], 16, t, n)
+		for i := range n {
+			copy(m.y[(t+i)*m.ldy+whole*16:(t+i)*m.ldy+m.w.rows], edge[16*i:])
+		}
+	}
+	edges.Put(edge)
+}
+
+// tokens computes panels for the tokens t..t+n. y is where the first panel of the first token goes.
+func (m *product) tokens(tiles []tile, panel, panels int, y []float32, ldy, t, n int) {
+	a, l := m.a, layouts[m.w.form]
+	nb := a.cols / l.values
+	w := &m.w.data[panel*m.w.stride]
+	for at, k := 0, len(tiles)-1; at < n; {
+		for 1<<k > n-at {
+			k--
+		}
+		var x *byte
+		var aux *int32
+		if l.acts == actF32 {
+			x = (*byte)(unsafe.Pointer(&a.x[(t+at)*a.cols]))
+		} else {
+			x = (*byte)(unsafe.Pointer(&a.q[(t+at)*a.cols]))
+			aux = &a.aux[(t+at)*len(a.aux)/a.n]
+		}
+		tiles[k](&y[at*ldy], 4*ldy, w, nb, x, aux, panels)
+		at += 1 << k
+	}
+}
+
+func (m *product) runGeneric(lo, hi int) {
 	var acc [16]float32
 	for panel := lo; panel < hi; panel++ {
 		data, row := m.w.data[panel*m.w.stride:(panel+1)*m.w.stride], panel*16
@@ -66,16 +131,14 @@ func dotPanel(f form, acc *[16]float32, panel []byte, a *Acts, t int) {
 	case formF32, formF16, formBF16:
 		dotFloat(f, acc, panel, a.x[t*a.cols:(t+1)*a.cols])
 	case formQ8, formQ4, formQ8M:
-		nb := a.cols / 32
-		for b := range nb {
-			l := layouts[f]
-			dotBlock32(f, acc, panel[b*l.bytes:(b+1)*l.bytes], a.q[t*a.cols+32*b:][:32], a.d[t*nb+b], a.s[t*nb+b])
+		for b, l := 0, layouts[f]; b < a.cols/32; b++ {
+			at := t*a.cols/32 + b
+			dotBlock32(f, acc, panel[b*l.bytes:(b+1)*l.bytes], a.q[32*at:][:32], a.aux[aux32*at:][:aux32])
 		}
 	case formQ4K, formQ5K, formQ6K:
-		nb := a.cols / 256
-		for b := range nb {
-			l := layouts[f]
-			dotBlock256(f, acc, panel[b*l.bytes:(b+1)*l.bytes], a.q[t*a.cols+256*b:][:256], a.d[t*nb+b], a.s[(t*nb+b)*8:][:8])
+		for b, l := 0, layouts[f]; b < a.cols/256; b++ {
+			at := t*a.cols/256 + b
+			dotBlock256(f, acc, panel[b*l.bytes:(b+1)*l.bytes], a.q[256*at:][:256], a.aux[aux256*at:][:aux256])
 		}
 	}
 }
@@ -104,9 +167,10 @@ func dotFloat(f form, acc *[16]float32, panel []byte, x []float32) {
 	}
 }
 
-// dotBlock32 adds one block of 32: neg is the negated sum of x.
-func dotBlock32(f form, acc *[16]float32, b []byte, x []int8, dx float32, neg int32) {
+// dotBlock32 adds one block of 32.
+func dotBlock32(f form, acc *[16]float32, b []byte, x []int8, aux []int32) {
 	var q [256]int32
+	dx, neg := float32of(aux[0]), aux[1]
 	for r := range acc {
 		quants(f, &q, b, r)
 		var sum int32
@@ -120,9 +184,10 @@ func dotBlock32(f form, acc *[16]float32, b []byte, x []int8, dx float32, neg in
 	}
 }
 
-// dotBlock256 adds one block of 256: neg holds the negated sums of x per 32.
-func dotBlock256(f form, acc *[16]float32, b []byte, x []int8, dx float32, neg []int32) {
+// dotBlock256 adds one block of 256.
+func dotBlock256(f form, acc *[16]float32, b []byte, x []int8, aux []int32) {
 	var q [256]int32
+	dx := float32of(aux[0])
 	for r := range acc {
 		quants(f, &q, b, r)
 		var s, m int32
@@ -139,8 +204,9 @@ func dotBlock256(f form, acc *[16]float32, b []byte, x []int8, dx float32, neg [
 		if f == formQ6K {
 			continue
 		}
-		for j, n := range neg {
-			m -= int32(b[192+16*j+r]) * n
+		for j := range 8 {
+			neg := int32(int16(aux[4+j/2] >> (j & 1 * 16))) //nolint:gosec // two halves of a word
+			m -= int32(b[192+j/2*32+2*r+j&1]) * neg
 		}
 		acc[r] = fma32(-float32(half(b, 32+2*r)*dx), float32(m), acc[r])
 	}

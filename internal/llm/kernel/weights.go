@@ -18,7 +18,7 @@ const (
 	formQ8               // 32 k: 16 half d; 8 groups of 16 rows x 4 bytes, stored as q+128. q8_0 and, widened without loss, q5_0
 	formQ4               // 32 k: 16 half d; 4 x 64 bytes, low nibble group v, high nibble group v+4. q4_0
 	formQ8M              // 32 k: 16 half d; 16 half m; 8 groups of bytes q. q4_1 and q5_1, widened
-	formQ4K              // 256 k: d, dmin; 8x16 scales; 8x16 mins; 4 x 8 x 64 bytes, low nibble sub-block 2j, high nibble 2j+1
+	formQ4K              // 256 k: d, dmin; 8x16 scales; 4x16 pairs of mins; 4 x 8 x 64 bytes, low nibble sub-block 2j, high nibble 2j+1
 	formQ5K              // 256 k: d, dmin; scales; mins; 8 x 8 groups of bytes q
 	formQ6K              // 256 k: d; 16x16 int8 scales; 16 sub-blocks of 192 bytes: groups 0,1 and 2,3 as nibbles, then their high bit pairs
 )
@@ -256,7 +256,7 @@ func headK(to, block []byte, r int) {
 	copy(to[32+2*r:], block[2:4])
 	sc, m := scalesK(block[4:16])
 	for j := range 8 {
-		to[64+16*j+r], to[192+16*j+r] = sc[j], m[j]
+		to[64+16*j+r], to[192+j/2*32+2*r+j&1] = sc[j], m[j]
 	}
 }
 
@@ -355,7 +355,7 @@ func rowBlock(f form, dst []float32, b []byte, lane int) {
 	case formQ4K, formQ5K:
 		dmin := half(b, 32+2*lane)
 		for k := range dst {
-			s, m := d*float32(b[64+k/32*16+lane]), dmin*float32(b[192+k/32*16+lane])
+			s, m := d*float32(b[64+k/32*16+lane]), dmin*float32(b[192+k/64*32+2*lane+k/32&1])
 			dst[k] = float32(s*float32(q[k])) - m
 		}
 	case formQ6K:
