@@ -112,24 +112,61 @@ func (f *File) metadata(d *json.Decoder) error {
 }
 
 type entry struct {
-	DType   *DType   `json:"dtype"`
-	Shape   *[]int64 `json:"shape"`
-	Offsets *[]int64 `json:"data_offsets"`
+	dtype   *DType
+	shape   *[]int64
+	offsets *[]int64
+}
+
+// readEntry reads one entry field by field, so that a repeated field cannot hide another.
+func readEntry(d *json.Decoder, name string) (e entry, err error) {
+	broken := ErrHeader.With("the entry of %.200q is broken", name)
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return e, broken
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		k, err := d.Token()
+		if err != nil {
+			return e, broken.Wrap(err)
+		}
+		field, _ := k.(string)
+		if seen[field] {
+			return e, ErrDuplicate.With("the entry of %.200q has %.50q twice", name, field)
+		}
+		seen[field] = true
+		switch field {
+		case "dtype":
+			err = d.Decode(&e.dtype)
+		case "shape":
+			err = d.Decode(&e.shape)
+		case "data_offsets":
+			err = d.Decode(&e.offsets)
+		default:
+			return e, ErrHeader.With("the entry of %.200q has the unknown field %.50q", name, field)
+		}
+		if err != nil {
+			return e, broken.Wrap(err)
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return e, broken.Wrap(err)
+	}
+	if e.dtype == nil || e.shape == nil || e.offsets == nil || len(*e.offsets) != 2 {
+		return e, ErrHeader.With("the entry of %.200q lacks dtype, shape or a pair of data_offsets", name)
+	}
+	return e, nil
 }
 
 func (f *File) entry(d *json.Decoder, name string) error {
-	var e entry
-	if err := d.Decode(&e); err != nil {
-		return ErrHeader.With("the entry of %.200q is broken", name).Wrap(err)
-	}
-	if e.DType == nil || e.Shape == nil || e.Offsets == nil || len(*e.Offsets) != 2 {
-		return ErrHeader.With("the entry of %.200q lacks dtype, shape or a pair of data_offsets", name)
+	e, err := readEntry(d, name)
+	if err != nil {
+		return err
 	}
 	if _, twice := f.names[name]; twice {
 		return ErrDuplicate.With("tensor %.200q appears twice", name)
 	}
-	t := Tensor{Name: name, DType: *e.DType, Offset: (*e.Offsets)[0], Shape: make([]int, len(*e.Shape))}
-	end := (*e.Offsets)[1]
+	t := Tensor{Name: name, DType: *e.dtype, Offset: (*e.offsets)[0], Shape: make([]int, len(*e.shape))}
+	end := (*e.offsets)[1]
 	if t.Offset < 0 || end < t.Offset {
 		return ErrOffsets.With("tensor %.200q has the data_offsets %d, %d", name, t.Offset, end)
 	}
@@ -141,7 +178,7 @@ func (f *File) entry(d *json.Decoder, name string) error {
 		return ErrShape.With("tensor %.200q has %d dimensions", name, len(t.Shape))
 	}
 	total := int64(t.DType.Size())
-	for i, n := range *e.Shape {
+	for i, n := range *e.shape {
 		if n < 0 || n > 0 && total > math.MaxInt64/n {
 			return ErrShape.With("tensor %.200q has the dimension %d", name, n)
 		}
