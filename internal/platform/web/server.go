@@ -38,6 +38,7 @@ type Server struct {
 	authenticate Authenticator
 	first        map[string]http.Handler // by first path segment
 	rest         http.Handler
+	forward      map[string]http.Handler // /api/v1/<segment> of services that run in other processes
 	draining     atomic.Bool
 
 	mu    sync.Mutex // guards ready
@@ -49,7 +50,7 @@ func New(o Options) *Server {
 	if o.Drain == 0 {
 		o.Drain = 30 * time.Second
 	}
-	s := &Server{opt: o, mux: http.NewServeMux(), authenticate: o.Authenticate, first: map[string]http.Handler{}, ready: map[string]func(context.Context) error{}}
+	s := &Server{opt: o, mux: http.NewServeMux(), authenticate: o.Authenticate, first: map[string]http.Handler{}, forward: map[string]http.Handler{}, ready: map[string]func(context.Context) error{}}
 	if s.authenticate == nil {
 		s.authenticate = func(context.Context, *http.Request) (auth.Principal, error) {
 			return auth.Principal{}, auth.ErrUnauthenticated
@@ -77,6 +78,9 @@ func (s *Server) Mount(segment string, h http.Handler) { s.first[segment] = h }
 
 // MountRest serves all paths that no segment owns: the console.
 func (s *Server) MountRest(h http.Handler) { s.rest = h }
+
+// Forward passes /api/v1/segment/... to h, for a service that runs in another process. That process checks the credential.
+func (s *Server) Forward(segment string, h http.Handler) { s.forward[segment] = h }
 
 // Ready adds a check that /readyz runs; its error is shown there in words.
 func (s *Server) Ready(name string, check func(context.Context) error) {
@@ -154,6 +158,11 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 	if !strings.HasPrefix(r.URL.Path, Prefix+"/") {
 		WriteProblem(w, r, ErrNotFound)
+		return
+	}
+	segment, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, Prefix+"/"), "/")
+	if h, ok := s.forward[segment]; ok {
+		h.ServeHTTP(w, r)
 		return
 	}
 	h, pattern := s.mux.Handler(r)
