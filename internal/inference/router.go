@@ -216,6 +216,15 @@ func (r *Router) SetLoad(endpoint string, requests int) {
 	}
 }
 
+// inFlight returns a function that tells how many requests of this process an endpoint has, also after it left the table.
+func (r *Router) inFlight(endpoint string) func() int {
+	s := r.view.Load().state[endpoint]
+	if s == nil {
+		return func() int { return 0 }
+	}
+	return func() int { return int(s.inFlight.Load()) }
+}
+
 // Resolve finds the target of a public model name. ErrModelNotFound when the tenant has none of that name. A target without a ready endpoint is found all the same: its Unready says why.
 func (r *Router) Resolve(tenant, model string) (*Target, error) {
 	if t := r.view.Load().targets[routeKey{tenant, model}]; t != nil {

@@ -1,7 +1,5 @@
 package inference
 
-import "time"
-
 // Status of a deployment, computed from what is wanted and its replicas by one function.
 type Status string
 
@@ -16,14 +14,6 @@ const (
 	Failed   Status = "failed"   // none runs and none will be tried before something changes, or the next try waits
 	Deleting Status = "deleting" // replicas are being stopped, then it is gone
 )
-
-// Reason says why something is as it is, and what to do about it.
-type Reason struct {
-	Code    string    `json:"code"`    // operator_stop, host_memory, start_exit, ...
-	Message string    `json:"message"` // in the reader's language
-	Hint    string    `json:"hint,omitempty"`
-	At      time.Time `json:"at,omitzero"`
-}
 
 // ReplicaState is where a replica is in its life.
 type ReplicaState string

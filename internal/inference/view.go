@@ -99,6 +99,7 @@ type NeedView struct {
 // ReplicaView is one replica as the outside sees it.
 type ReplicaView struct {
 	ID            string       `json:"id"`
+	Revision      int          `json:"revision"`
 	State         ReplicaState `json:"state"`
 	Attempt       int          `json:"attempt"`
 	PID           int          `json:"pid,omitempty"`
@@ -139,4 +140,67 @@ type FitAnswer struct {
 	Context      int       `json:"context"`
 	Concurrency  int       `json:"concurrency"`
 	Reason       *Reason   `json:"reason"`
+}
+
+// Transition is one change of state, with why. Replica is empty for changes of the deployment itself.
+type Transition struct {
+	ID         string    `json:"id"`
+	Seq        int64     `json:"seq"` // grows by one within a deployment
+	Deployment string    `json:"deployment_id"`
+	Replica    string    `json:"replica_id"`
+	Attempt    int       `json:"attempt"`
+	From       string    `json:"from"`
+	To         string    `json:"to"`
+	Reason     *Reason   `json:"reason"`
+	At         time.Time `json:"at"`
+	tenant     string
+}
+
+// view makes the outside form: the row, its replicas, and what the supervisors know at this moment.
+func (s *Service) view(d Deployment, replicas []Replica) DeploymentView {
+	v := DeploymentView{
+		ID: d.ID, Name: d.Name, Model: versionOf(d.Spec), UpstreamModel: d.Spec.UpstreamModel, Engine: d.Spec.Engine, EngineReason: d.EngineReason, Desired: d.Desired, Status: d.Status, Reason: d.Cause.view(),
+		Context: d.Spec.Context, Concurrency: d.Spec.Concurrency, Threads: d.Spec.Threads, Config: d.Spec.Config, Need: needView(d.Need), Replicas: []ReplicaView{}, Live: s.monitor.live(d.ID),
+		CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt, Rev: d.Rev,
+	}
+	if d.Spec.ProviderID != "" {
+		v.Provider = &ProviderRef{ID: d.Spec.ProviderID, Name: d.Spec.ProviderName}
+	}
+	for _, r := range replicas {
+		if r.State.final() && r.Revision != d.Revision {
+			continue // history: see the list of replicas
+		}
+		rv := s.replicaView(r)
+		v.Replicas = append(v.Replicas, rv)
+		if r.State == RReady {
+			v.MeasuredBytes += rv.MeasuredBytes
+		}
+		if r.Revision == d.Revision && rv.Progress != nil {
+			v.Progress = rv.Progress
+		}
+	}
+	return v
+}
+
+func (s *Service) replicaView(r Replica) ReplicaView {
+	v := ReplicaView{ID: r.ID, Revision: r.Revision, State: r.State, Attempt: r.Attempt, PID: r.Ref.PID, Reason: r.Cause.view(), MeasuredBytes: r.Measured, RetryAt: r.RetryAt, StartedAt: r.StartedAt, ReadyAt: r.ReadyAt}
+	s.mu.Lock()
+	p := s.supervisors[r.ID]
+	s.mu.Unlock()
+	if p == nil || r.State != RStarting && r.State != RLoading {
+		return v
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g := p.progress; g.Total > 0 {
+		v.Progress = &Progress{Done: g.Done, Total: g.Total, Unit: g.Unit}
+	}
+	return v
+}
+
+func needView(n *engine.Need) *NeedView {
+	if n == nil || n.HostBytes == 0 {
+		return nil
+	}
+	return &NeedView{HostBytes: n.HostBytes, Parts: n.Parts, MaxContext: n.MaxContext}
 }

@@ -54,6 +54,8 @@ type Instance interface {
 	Ref() Ref
 	// Endpoint is where the data plane answers. Valid once Health says Ready.
 	Endpoint() Endpoint
+	// Smoke has the engine generate one token: the last proof before requests come. ErrSmoke when the answer is wrong.
+	Smoke(ctx context.Context) error
 	// Health asks the engine. An engine that is gone is State Dead with the reason, not an error.
 	Health(ctx context.Context) Health
 	// Load tells how busy the engine is. ErrUnavailable when it does not tell.
@@ -238,4 +240,9 @@ type RefSpec struct {
 	Context     int      `json:"context"`
 	Concurrency int      `json:"concurrency"`
 	Defaults    Defaults `json:"defaults"`
+}
+
+// Pulse is an Instance that tells whether it is alive while it starts: the number changes with every answer, log line, CPU time or growth of memory.
+type Pulse interface {
+	Pulse() uint64
 }

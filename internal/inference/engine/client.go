@@ -1,0 +1,252 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"maas/internal/platform/fault"
+)
+
+// Client speaks to one endpoint for control: models, health, metrics, the smoke request. Traffic of users goes through the gateway's own client.
+type Client struct {
+	ep   Endpoint
+	http *http.Client
+}
+
+// NewClient makes a client of an endpoint. hc nil = dial the endpoint's own network and address, without a proxy; else hc must reach Host.
+func NewClient(ep Endpoint, hc *http.Client) *Client {
+	if hc == nil {
+		d := &net.Dialer{Timeout: 5 * time.Second}
+		hc = &http.Client{
+			Transport: &http.Transport{
+				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return d.DialContext(ctx, ep.Network, ep.Addr)
+				},
+				MaxIdleConnsPerHost: 1, IdleConnTimeout: 20 * time.Second,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+	}
+	return &Client{ep: ep, http: hc}
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// bodyLimit bounds what control calls read.
+const bodyLimit = 4 << 20
+
+// root is scheme and host.
+func (c *Client) root() string {
+	scheme := "http://"
+	if c.ep.TLS {
+		scheme = "https://"
+	}
+	return scheme + c.ep.Host
+}
+
+// call sends one request to scheme://host + path and returns status and at most 4 MiB of body. ErrUnavailable (with the cause) when no whole answer comes.
+func (c *Client) call(ctx context.Context, method, path string, in any) (int, []byte, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return 0, nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, c.root()+path, body)
+	if err != nil {
+		return 0, nil, ErrUnavailable.With("the address %s cannot be used", c.root()).Wrap(err)
+	}
+	if in != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	r.Header.Set("Accept", "application/json")
+	if c.ep.Auth != "" {
+		r.Header.Set("Authorization", c.ep.Auth.Reveal())
+	}
+	resp, err := c.http.Do(r)
+	var refused *fault.Error
+	if errors.As(err, &refused) { // the address or a redirect was refused by our own policy
+		return 0, nil, refused
+	}
+	if err != nil {
+		return 0, nil, ErrUnavailable.With("%s", plain(err)).Wrap(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
+	if err != nil {
+		return 0, nil, ErrUnavailable.With("the answer broke off: %s", plain(err)).Wrap(err)
+	}
+	return resp.StatusCode, b, nil
+}
+
+// plain shortens a network error to its last cause: "connection refused" instead of the whole chain with the URL.
+func plain(err error) string {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.As(err, &op) && op.Err != nil:
+		return op.Err.Error()
+	}
+	var u interface{ Unwrap() error }
+	for errors.As(err, &u) {
+		next := u.Unwrap()
+		if next == nil {
+			break
+		}
+		err = next
+	}
+	return err.Error()
+}
+
+// refusal turns a status that is no success into an error of this package, with the words of the engine.
+func refusal(status int, body []byte) error {
+	words := strings.TrimSpace(message(body))
+	if len(words) > 300 {
+		words = words[:300]
+	}
+	words = strings.ToValidUTF8(words, "")
+	detail := fmt.Sprintf("status %d", status)
+	if words != "" {
+		detail += ": " + words
+	}
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return ErrUpstreamAuth.With("%s", detail)
+	case status == http.StatusTooManyRequests:
+		return ErrBusy.With("%s", detail)
+	case status == http.StatusNotFound:
+		return ErrUpstreamModel.With("%s", detail)
+	default:
+		return ErrUnavailable.With("%s", detail)
+	}
+}
+
+// message finds the words in an OpenAI error body, a problem, or plain text.
+func message(body []byte) string {
+	var e struct {
+		Error  json.RawMessage `json:"error"`
+		Detail json.RawMessage `json:"detail"`
+		Title  string          `json:"title"`
+	}
+	if json.Unmarshal(body, &e) != nil {
+		if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) { // a page for browsers says nothing here
+			return ""
+		}
+		return string(body)
+	}
+	var inner struct {
+		Message string `json:"message"`
+	}
+	var text string
+	switch {
+	case json.Unmarshal(e.Error, &inner) == nil && inner.Message != "":
+		return inner.Message
+	case json.Unmarshal(e.Error, &text) == nil && text != "":
+		return text
+	case json.Unmarshal(e.Detail, &text) == nil && text != "":
+		return text
+	}
+	return e.Title
+}
+
+// JSON calls BasePath + path and reads the answer into out (which may be nil). Errors are those of this package.
+func (c *Client) JSON(ctx context.Context, method, path string, in, out any) error {
+	status, body, err := c.call(ctx, method, c.ep.BasePath+path, in)
+	if err != nil {
+		return err
+	}
+	if status/100 != 2 {
+		return refusal(status, body)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return ErrUnavailable.With("the answer is not JSON").Wrap(err)
+	}
+	return nil
+}
+
+// Models lists the ids of /models.
+func (c *Client) Models(ctx context.Context) ([]string, error) {
+	var list struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	if err := c.JSON(ctx, http.MethodGet, "/models", nil, &list); err != nil {
+		return nil, err
+	}
+	ids := make([]string, 0, len(list.Data))
+	for _, m := range list.Data {
+		ids = append(ids, m.ID)
+	}
+	return ids, nil
+}
+
+// Get reads a path outside BasePath ("/metrics", "/health") as status and text.
+func (c *Client) Get(ctx context.Context, path string) (int, []byte, error) {
+	return c.call(ctx, http.MethodGet, path, nil)
+}
+
+// answer is the part of both answer forms that the smoke request looks at.
+type answer struct {
+	Choices []struct {
+		Text    *string `json:"text"`
+		Message *struct {
+			Role string `json:"role"`
+		} `json:"message"`
+	} `json:"choices"`
+	Usage *struct {
+		Completion int `json:"completion_tokens"`
+	} `json:"usage"`
+}
+
+// Smoke has the engine generate one token: by chat, or by completion where the model has no chat form. ErrSmoke with the engine's words when neither gives a right answer; ErrUpstreamAuth, ErrUpstreamModel
+// and ErrBusy pass.
+func (c *Client) Smoke(ctx context.Context) error {
+	chat := map[string]any{"model": c.ep.Model, "max_tokens": 1, "temperature": 0, "messages": []map[string]string{{"role": "user", "content": "Hi"}}}
+	err := c.smoke(ctx, "/chat/completions", chat)
+	if err == nil || errors.Is(err, ErrUpstreamAuth) || errors.Is(err, ErrBusy) || ctx.Err() != nil {
+		return err
+	}
+	if c.smoke(ctx, "/completions", map[string]any{"model": c.ep.Model, "max_tokens": 1, "temperature": 0, "prompt": "Hi"}) == nil {
+		return nil
+	}
+	return err // that of chat: the form nearly every caller uses
+}
+
+func (c *Client) smoke(ctx context.Context, path string, body any) error {
+	var a answer
+	switch err := c.JSON(ctx, http.MethodPost, path, body, &a); {
+	case errors.Is(err, ErrUpstreamAuth), errors.Is(err, ErrUpstreamModel), errors.Is(err, ErrBusy):
+		return err
+	case err != nil:
+		return ErrSmoke.With("%s", text(err)).Wrap(err)
+	case len(a.Choices) == 0 || a.Choices[0].Text == nil && a.Choices[0].Message == nil:
+		return ErrSmoke.With("the answer holds no choice")
+	case a.Usage != nil && a.Usage.Completion > 4: // some servers count end tokens; more means that max_tokens is ignored
+		return ErrSmoke.With("asked for one token, the engine counted %d", a.Usage.Completion)
+	}
+	return nil
+}
+
+func text(err error) string {
+	var e interface{ Text() string }
+	if errors.As(err, &e) {
+		return e.Text()
+	}
+	return err.Error()
+}
