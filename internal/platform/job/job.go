@@ -1,11 +1,48 @@
 // Package job runs durable background work. An entry is inserted in the transaction of what it is for; a worker leases it, runs it in stages, and every write checks the fence.
+//
+//	queued -> running -> succeeded | failed | cancelled        waiting = not before a time, backing off, parent unfinished, or Yield with a reason
+//	  ^  \-> waiting -/     |--error, lease lost--> waiting -> queued
+//
+// Invariants: at least once for execution, once for effects that go through Run.Commit or Run.Once. At most one live holder of an entry's fence can write. A queued or waiting entry always says why it waits.
+// Failed entries stay (the dead-letter page) until someone retries or dismisses them. Lanes bound how much runs at once; inside a lane tenants get their share by weight (start-time fair queueing).
 package job
 
 import (
 	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
 	"time"
 
+	"maas/internal/platform/auth"
+	"maas/internal/platform/clock"
 	"maas/internal/platform/db"
+	"maas/internal/platform/fault"
+	"maas/internal/platform/id"
+)
+
+// Migrations are the tables of this package, service name "job".
+//
+//go:embed migrations/*.sql
+var Migrations embed.FS
+
+// Errors of this package.
+var (
+	ErrNotFound  = fault.New(fault.NotFound, "job.not_found", "there is no such job")
+	ErrLost      = fault.New(fault.Conflict, "job.lost", "another worker holds this job now")
+	ErrEnded     = fault.New(fault.Conflict, "job.ended", "the job has already ended")
+	ErrNotFailed = fault.New(fault.Conflict, "job.not_failed", "only a failed or cancelled job can be repeated")
+	ErrTooLarge  = fault.New(fault.TooLarge, "job.too_large", "payload and checkpoint of a job hold at most 256 KiB, its result 64 KiB")
+	ErrPoison    = fault.New(fault.Internal, "job.poison", "the program died three times while working on this")
+	ErrPanic     = fault.New(fault.Internal, "job.panic", "the work broke down by a mistake in the program")
+	ErrParent    = fault.New(fault.Conflict, "job.parent_failed", "the job that this one waited for has not succeeded")
+)
+
+const (
+	maxPayload = 256 << 10
+	maxResult  = 64 << 10
+	never      = int64(1) << 62 // run_at of entries that wait for something else than time
 )
 
 // Kind is a sort of work with payload P (a struct that JSON can hold, at most 256 KiB). Kinds are package variables; the process that does the work registers a handler with Handle.
@@ -17,101 +54,126 @@ type Kind[P any] struct {
 	Backoff     Backoff       // zero = Exp(5 s, 10 min)
 }
 
+func (k Kind[P]) lane() string {
+	if k.Lane == "" {
+		return "cpu"
+	}
+	return k.Lane
+}
+
 // Backoff says how long to wait before attempt n+1.
 type Backoff struct{ First, Max time.Duration }
 
-// Exp doubles from first up to max, with jitter of 20 %.
-func Exp(first, max time.Duration) Backoff { return Backoff{first, max} }
+// Exp doubles from first up to most, with jitter of 20 %.
+func Exp(first, most time.Duration) Backoff { return Backoff{first, most} }
+
+// wait returns the pause after attempt n (from 1).
+func (b Backoff) wait(n int) time.Duration {
+	d := b.First
+	for i := 1; i < n && d < b.Max; i++ {
+		d *= 2
+	}
+	d = min(d, b.Max)
+	return d + time.Duration((rand.Float64()*0.4-0.2)*float64(d)) //nolint:gosec // spreads load
+}
 
 // Options of an entry. All may be zero.
 type Options struct {
 	Key         string // at most one unfinished entry of a kind and tenant has this key: enqueuing another returns the id of the first
 	SubjectKind string // what it is about: "model_version"
 	SubjectID   string
-	Sub         string // second level of fair share: a project, a knowledge base
-	Priority    int    // higher first inside a tenant
+	Priority    int // higher first inside a tenant
 	NotBefore   time.Time
 	Cost        int64  // share charged; 0 = 1
-	Parent      string // waits until that entry has succeeded; fails when it fails
+	Parent      string // waits until that entry of the same tenant has succeeded; fails when it does not
+	MaxAttempts int    // 0 = the kind's
 }
 
 // Enqueue adds an entry in tx under the tenant of ctx and returns its id (`job_...`).
 func Enqueue[P any](ctx context.Context, tx *db.Tx, k Kind[P], p P, o Options) (string, error) {
-	panic("filled next")
+	payload, err := json.Marshal(p)
+	if err != nil {
+		return "", err
+	}
+	if o.MaxAttempts == 0 {
+		o.MaxAttempts = k.MaxAttempts
+	}
+	return enqueue(ctx, tx, k.Name, k.lane(), payload, o)
 }
 
-// Registry holds the kinds that this process works on, and the schedules.
-type Registry struct{}
-
-// NewRegistry returns an empty registry.
-func NewRegistry() *Registry { return &Registry{} }
-
-// Handle registers the work of a kind. f runs at least once per entry as the system inside the entry's tenant; ctx ends when the entry is cancelled, the lease is lost or the process stops. Errors of kinds
-// invalid, forbidden, not_found and too_large end the entry, others are repeated; see also After.
-func Handle[P any](r *Registry, k Kind[P], f func(ctx context.Context, run *Run, p P) error) {
-	panic("filled next")
+func enqueue(ctx context.Context, tx *db.Tx, kind, lane string, payload []byte, o Options) (string, error) {
+	if len(payload) > maxPayload {
+		return "", ErrTooLarge.With("the payload of %s has %d bytes, over the limit of %d", kind, len(payload), maxPayload)
+	}
+	now := clock.Now()
+	if o.MaxAttempts <= 0 {
+		o.MaxAttempts = 8
+	}
+	if o.Cost <= 0 {
+		o.Cost = 1
+	}
+	tenant := auth.Tenant(ctx)
+	state, runAt, wait, message := Queued, db.Micro(now), "", ""
+	if o.NotBefore.After(now) {
+		state, runAt, wait, message = Waiting, db.Micro(o.NotBefore), "not_before", "It is planned for a later time."
+	}
+	if o.Parent != "" {
+		parent, err := db.One(ctx, tx, db.Scalar[State], `SELECT state FROM job_entry WHERE id = $1 AND tenant_id = $2`, o.Parent, tenant)
+		switch {
+		case errors.Is(err, db.ErrNoRow):
+			return "", ErrNotFound.With("the parent job %s does not exist", o.Parent)
+		case err != nil:
+			return "", err
+		case parent == Failed || parent == Cancelled:
+			return "", ErrParent
+		case parent != Succeeded:
+			state, runAt, wait, message = Waiting, never, "parent", "It waits for another job to finish."
+		}
+	}
+	me := id.New("job")
+	got, err := db.List(ctx, tx, db.Scalar[string], `INSERT INTO job_entry (id, tenant_id, kind, lane, subject_kind, subject_id, key, state, priority, cost, run_at, not_before, parent, max_attempts, payload, wait_code, wait_message, wait_since, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $18)
+		ON CONFLICT (tenant_id, kind, key) WHERE key <> '' AND finished_at = 0 DO NOTHING RETURNING id`,
+		me, tenant, kind, lane, o.SubjectKind, o.SubjectID, o.Key, string(state), o.Priority, o.Cost, runAt, db.Micro(o.NotBefore), o.Parent, o.MaxAttempts, string(payload), wait, message, db.Micro(now))
+	if err != nil {
+		return "", err
+	}
+	if len(got) == 0 {
+		return db.One(ctx, tx, db.Scalar[string], `SELECT id FROM job_entry WHERE tenant_id = $1 AND kind = $2 AND key = $3 AND finished_at = 0`, tenant, kind, o.Key)
+	}
+	tx.Notify(wakeLane)
+	return me, nil
 }
 
-// Schedule enqueues p at each occurrence of spec: five cron fields (UTC) or "@every 5m". Once over any number of processes; skipped while the last one is unfinished; once at start when occurrences were missed.
-func Schedule[P any](r *Registry, name, spec string, k Kind[P], p P) { panic("filled next") }
+// Names of wake-ups inside a process (db.DB.Listen).
+const (
+	wakeLane   = "job.enqueued"
+	wakeCancel = "job.cancelled"
+)
 
 // After makes err an error that is repeated after d (a provider's Retry-After), with the attempt counted.
-func After(err error, d time.Duration) error { panic("filled next") }
+func After(err error, d time.Duration) error { return &afterError{err, d} }
 
-// Run is one attempt at an entry, in the hands of its handler.
-type Run struct {
-	ID       string
-	TenantID string
-	Attempt  int   // from 1
-	Fence    int64 // rises with every attempt: part of the key of what the attempt writes outside the database
+type afterError struct {
+	err  error
+	wait time.Duration
 }
 
-// Commit runs f in a transaction that holds only if the lease is still ours; job.lost else. Domain rows, events, stage and checkpoint go together.
-func (r *Run) Commit(ctx context.Context, f func(ctx context.Context, tx *db.Tx) error) error {
-	panic("filled next")
-}
+func (e *afterError) Error() string { return e.err.Error() }
+func (e *afterError) Unwrap() error { return e.err }
 
-// Stage runs f unless an earlier attempt finished the stage of this name.
-func (r *Run) Stage(ctx context.Context, name string, f func(ctx context.Context) error) error {
-	panic("filled next")
-}
-
-// Progress notes how far the work is. Cheap: it goes out with the heartbeat. total 0 = unknown.
-func (r *Run) Progress(done, total int64, unit, note string) { panic("filled next") }
-
-// Checkpoint stores v (JSON, at most 256 KiB) for Resume, at once.
-func (r *Run) Checkpoint(ctx context.Context, v any) error { panic("filled next") }
-
-// Resume reads the last checkpoint of this entry into v; false if there is none.
-func (r *Run) Resume(ctx context.Context, v any) (bool, error) { panic("filled next") }
-
-// Yield gives the slot back and waits for `after` with a reason; return its error from the handler. The attempt is not counted.
-func (r *Run) Yield(after time.Duration, why Reason) error { panic("filled next") }
-
-// Log adds a line to the entry's log (at most 1,000).
-func (r *Run) Log(ctx context.Context, level, text string) { panic("filled next") }
-
-// Result sets the JSON that a succeeded entry shows (at most 64 KiB).
-func (r *Run) Result(v any) { panic("filled next") }
-
-// Reason says why an entry waits.
+// Reason says why an entry waits: a stable code, a sentence, the place in the line where there is one.
 type Reason struct {
 	Code     string    `json:"code"`
 	Message  string    `json:"message"`
-	Position int       `json:"position,omitempty"`
+	Position int64     `json:"position,omitempty"`
 	Since    time.Time `json:"since,omitzero"`
 	Until    time.Time `json:"until,omitzero"`
 }
 
-// State of an entry.
-type State string
+type yieldError struct {
+	after time.Duration
+	why   Reason
+}
 
-// The states.
-const (
-	Queued    State = "queued"
-	Waiting   State = "waiting"
-	Running   State = "running"
-	Succeeded State = "succeeded"
-	Failed    State = "failed"
-	Cancelled State = "cancelled"
-)
+func (e *yieldError) Error() string { return "job: waits: " + e.why.Code }
