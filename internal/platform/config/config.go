@@ -148,7 +148,7 @@ func setAny(field reflect.Value, value any) error {
 var durationType = reflect.TypeFor[time.Duration]()
 
 func set(field reflect.Value, s string) error {
-	if u, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](field.Addr()); ok {
 		return u.UnmarshalText([]byte(s))
 	}
 	switch {
@@ -221,7 +221,7 @@ func walk(v reflect.Value, prefix string, f func(key)) {
 		if name == "" || name == "-" || !sf.IsExported() {
 			continue
 		}
-		_, text := v.Field(i).Addr().Interface().(encoding.TextUnmarshaler)
+		_, text := reflect.TypeAssert[encoding.TextUnmarshaler](v.Field(i).Addr())
 		if sf.Type.Kind() == reflect.Struct && !text {
 			walk(v.Field(i), prefix+name+".", f)
 			continue

@@ -49,7 +49,7 @@ func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 // UnmarshalText accepts the lower-snake names; an unknown one reads as Internal.
 func (k *Kind) UnmarshalText(b []byte) error {
 	if i := slices.Index(kindNames[:], string(b)); i >= 0 {
-		*k = Kind(i) //nolint:gosec // index of a ten-element array
+		*k = Kind(i)
 	} else {
 		*k = Internal
 	}
@@ -104,9 +104,11 @@ func All() []*Error {
 // Error returns code, words, detail and the chain of causes: the form for logs.
 func (e *Error) Error() string {
 	s := e.Code + ": " + e.Text()
+	var sSb107 strings.Builder
 	for _, f := range e.Fields {
-		s += "; " + f.Name + ": " + f.Message
+		sSb107.WriteString("; " + f.Name + ": " + f.Message)
 	}
+	s += sSb107.String()
 	if e.cause != nil {
 		s += ": " + e.cause.Error()
 	}
@@ -123,7 +125,7 @@ func (e *Error) Text() string {
 
 // Is reports equality by code.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // Is is called by errors.Is for each link of the chain
+	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
 }
 

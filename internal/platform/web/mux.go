@@ -40,7 +40,7 @@ func (m *Mux) Handle(method, pattern, operationID, permission string, h http.Han
 	if permission != Public {
 		op.Security = []map[string][]string{{"bearer": {}}}
 	}
-	for _, seg := range strings.Split(op.Path, "/") {
+	for seg := range strings.SplitSeq(op.Path, "/") {
 		if name, ok := strings.CutPrefix(seg, "{"); ok {
 			op.Parameters = append(op.Parameters, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: "string"}})
 		}

@@ -173,9 +173,22 @@ func firstLine(s string) string {
 // fieldCode names the rule that a validation message of huma speaks of.
 func fieldCode(msg string) string {
 	for _, c := range [...]struct{ part, code string }{
-		{"required", "required"}, {"unexpected property", "unknown"}, {"unknown query", "unknown"}, {"one of", "not_in_list"}, {"match pattern", "pattern"}, {"length >=", "too_short"},
-		{"at least", "too_short"}, {"length <=", "too_long"}, {"at most", "too_long"}, {"number >", "out_of_range"}, {"number <", "out_of_range"}, {"multiple of", "out_of_range"}, {"unique", "duplicate"},
-		{"expected string to be", "format"}, {"expected", "type"}, {"invalid", "type"},
+		{"required", "required"},
+		{"unexpected property", "unknown"},
+		{"unknown query", "unknown"},
+		{"one of", "not_in_list"},
+		{"match pattern", "pattern"},
+		{"length >=", "too_short"},
+		{"at least", "too_short"},
+		{"length <=", "too_long"},
+		{"at most", "too_long"},
+		{"number >", "out_of_range"},
+		{"number <", "out_of_range"},
+		{"multiple of", "out_of_range"},
+		{"unique", "duplicate"},
+		{"expected string to be", "format"},
+		{"expected", "type"},
+		{"invalid", "type"},
 	} {
 		if strings.Contains(msg, c.part) {
 			return c.code

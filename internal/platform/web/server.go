@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -208,9 +209,7 @@ func (s *Server) serveDocument(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	checks := make(map[string]func(context.Context) error, len(s.ready))
-	for k, f := range s.ready {
-		checks[k] = f
-	}
+	maps.Copy(checks, s.ready)
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
@@ -250,6 +249,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		err = errors.Join(err, hs.Close())
 	}
-	<-done
+	_ = <-done // the error that matters is that of Shutdown
 	return err
 }

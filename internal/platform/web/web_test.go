@@ -140,7 +140,7 @@ func TestServeDrains(t *testing.T) {
 	go func() { served <- s.Serve(ctx, l) }()
 	body := make(chan string, 1)
 	go func() {
-		resp, err := http.Get("http://" + l.Addr().String() + "/slow") //nolint:noctx // test
+		resp, err := http.Get("http://" + l.Addr().String() + "/slow")
 		if err != nil {
 			body <- err.Error()
 			return
