@@ -103,16 +103,15 @@ func All() []*Error {
 
 // Error returns code, words, detail and the chain of causes: the form for logs.
 func (e *Error) Error() string {
-	s := e.Code + ": " + e.Text()
-	var sSb107 strings.Builder
+	var s strings.Builder
+	s.WriteString(e.Code + ": " + e.Text())
 	for _, f := range e.Fields {
-		sSb107.WriteString("; " + f.Name + ": " + f.Message)
+		s.WriteString("; " + f.Name + ": " + f.Message)
 	}
-	s += sSb107.String()
 	if e.cause != nil {
-		s += ": " + e.cause.Error()
+		s.WriteString(": " + e.cause.Error())
 	}
-	return s
+	return s.String()
 }
 
 // Text returns the detail, or the message where there is none: the form for people.
