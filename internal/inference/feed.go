@@ -50,10 +50,15 @@ func (f *feed) get() (Table, <-chan struct{}) {
 	return f.table, f.next
 }
 
+// Feed is the seam for a gateway in another process. One in this process uses Router.
+func (s *Service) Feed() Feed { return localFeed{s} }
+
+type localFeed struct{ s *Service }
+
 // Routes implements Feed.
-func (s *Service) Routes(ctx context.Context, since uint64) (Table, error) {
+func (l localFeed) Routes(ctx context.Context, since uint64) (Table, error) {
 	for {
-		t, next := s.feed.get()
+		t, next := l.s.feed.get()
 		if t.Version > since {
 			return t, nil
 		}
@@ -66,9 +71,9 @@ func (s *Service) Routes(ctx context.Context, since uint64) (Table, error) {
 }
 
 // Report implements Feed: outcomes of requests that another process routed.
-func (s *Service) Report(_ context.Context, outcomes []Outcome) error {
+func (l localFeed) Report(_ context.Context, outcomes []Outcome) error {
 	for _, o := range outcomes {
-		s.outcome(o)
+		l.s.outcome(o)
 	}
 	return nil
 }

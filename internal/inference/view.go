@@ -1,6 +1,7 @@
 package inference
 
 import (
+	"encoding/json"
 	"time"
 
 	"maas/internal/inference/engine"
@@ -203,4 +204,18 @@ func needView(n *engine.Need) *NeedView {
 		return nil
 	}
 	return &NeedView{HostBytes: n.HostBytes, Parts: n.Parts, MaxContext: n.MaxContext}
+}
+
+// CreateAnswer is a deployment, or with dry_run the plan for one: exactly one part is set, and its fields are the answer's.
+type CreateAnswer struct {
+	*DeploymentView
+	*FitAnswer
+}
+
+// MarshalJSON writes the part that is set.
+func (a CreateAnswer) MarshalJSON() ([]byte, error) {
+	if a.FitAnswer != nil {
+		return json.Marshal(a.FitAnswer)
+	}
+	return json.Marshal(a.DeploymentView)
 }
