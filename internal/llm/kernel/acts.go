@@ -50,10 +50,14 @@ func (a *Acts) Set(t quant.Type, x []float32, n, cols int) {
 		a.x = x
 	case act32:
 		a.q, a.aux = grow(a.q, n*cols), grow(a.aux, n*cols/32*aux32)
-		quantize32(a.q, a.aux, x)
+		if !Current().quantize32(a.q, a.aux, x) {
+			quantize32(a.q, a.aux, x)
+		}
 	case act256:
 		a.q, a.aux = grow(a.q, n*cols), grow(a.aux, n*cols/256*aux256)
-		quantize256(a.q, a.aux, x)
+		if !Current().quantize256(a.q, a.aux, x) {
+			quantize256(a.q, a.aux, x)
+		}
 	}
 }
 

@@ -3,11 +3,13 @@ package kernel
 import "math"
 
 // RMSNorm sets each row of dst to x/sqrt(mean(x^2)+eps)*w. A row has len(w) values and len(x) is a multiple of it: so w of a head's size norms every head. dst may be x.
-func RMSNorm(dst, x, w []float32, eps float32) {
-	n := len(w)
-	for len(x) > 0 {
-		rmsRow(dst[:n], x[:n], w, eps)
-		dst, x = dst[n:], x[n:]
+func RMSNorm(dst, x, w []float32, eps float32) { Current().rmsNorm(dst, x, w, eps) }
+
+func (l Level) rmsNorm(dst, x, w []float32, eps float32) {
+	for n := len(w); len(x) > 0; dst, x = dst[n:], x[n:] {
+		if !l.rmsRow(dst[:n], x[:n], w, eps) {
+			rmsRow(dst[:n], x[:n], w, eps)
+		}
 	}
 }
 
@@ -25,8 +27,13 @@ func rmsRow(dst, x, w []float32, eps float32) {
 
 // Rope rotates the leading 2*len(cos) values of each head of x in halves: the pair (i, i+len(cos)) turns by the angle of (cos[i], sin[i]). len(x) is a multiple of headDim >= 2*len(cos).
 func Rope(x []float32, headDim int, cos, sin []float32) {
+	if sin = sin[:len(cos)]; !Current().rope(x, headDim, cos, sin) {
+		rope(x, headDim, cos, sin)
+	}
+}
+
+func rope(x []float32, headDim int, cos, sin []float32) {
 	h := len(cos)
-	sin = sin[:h]
 	for ; len(x) >= headDim; x = x[headDim:] {
 		lo, hi := x[:h], x[h:2*h]
 		for i, c := range cos {
@@ -40,6 +47,11 @@ func Rope(x []float32, headDim int, cos, sin []float32) {
 // SiluMul sets dst = gate/(1+exp(-gate)) * up. dst may be gate or up. All have the same length.
 func SiluMul(dst, gate, up []float32) {
 	dst, up = dst[:len(gate)], up[:len(gate)]
+	n := Current().siluMul(dst, gate, up)
+	siluMul(dst[n:], gate[n:], up[n:])
+}
+
+func siluMul(dst, gate, up []float32) {
 	for i, g := range gate {
 		dst[i] = float32(float32(g/(1+Exp(-g))) * up[i])
 	}
@@ -58,7 +70,9 @@ func GeluMul(dst, gate, up []float32) {
 // Add sets dst += x. Both have the same length.
 func Add(dst, x []float32) {
 	dst = dst[:len(x)]
-	for i, v := range x {
+	n := Current().add(dst, x)
+	dst = dst[n:]
+	for i, v := range x[n:] {
 		dst[i] += v
 	}
 }
@@ -92,6 +106,13 @@ func Softmax(x []float32) {
 
 // ExpSum sets x = exp(x-m) and returns the sum: 16 partial sums by index mod 16, added as a tree.
 func ExpSum(x []float32, m float32) float32 {
+	if s, ok := Current().expSum(x, m); ok {
+		return s
+	}
+	return expSum(x, m)
+}
+
+func expSum(x []float32, m float32) float32 {
 	var l [16]float32
 	for i, v := range x {
 		e := Exp(v - m)

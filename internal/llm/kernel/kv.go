@@ -60,12 +60,17 @@ func (c *KV) at(page, layer, head int) int {
 // Put writes the key and the value, each [Heads*HeadDim], of one position: slot 0..PageLen-1 of a page. Different positions may be written at the same time.
 func (c *KV) Put(layer, page, slot int, k, v []float32) {
 	n := c.shape.HeadDim
+	var short [256]uint16
 	for h := range c.shape.Heads {
 		at := c.at(page, layer, h)
 		vat := at + n*PageLen + slot*n
 		if c.shape.Half {
-			for i, x := range k[h*n : h*n+n] {
-				c.half[at+i*PageLen+slot] = quant.ToF16(x)
+			for lo := 0; lo < n; lo += len(short) {
+				part := short[:min(len(short), n-lo)]
+				ToF16(part, k[h*n+lo:h*n+lo+len(part)])
+				for i, x := range part {
+					c.half[at+(lo+i)*PageLen+slot] = x
+				}
 			}
 			ToF16(c.half[vat:vat+n], v[h*n:h*n+n])
 			continue
@@ -144,8 +149,47 @@ func (t *attend) run(lo, hi int) {
 	for i := lo; i < hi; i++ {
 		query, head := &t.queries[i/t.o.Heads], i%t.o.Heads
 		at := i * n
-		t.c.attendOne(t.out[at:at+n], t.q[at:at+n], t.layer, head/(t.o.Heads/t.c.shape.Heads), query, &t.o)
+		kv := head / (t.o.Heads / t.c.shape.Heads)
+		if t.level.attends(n) {
+			t.c.attendVector(t.out[at:at+n], t.q[at:at+n], t.layer, kv, query, &t.o)
+		} else {
+			t.c.attendOne(t.out[at:at+n], t.q[at:at+n], t.layer, kv, query, &t.o)
+		}
 	}
+}
+
+// attendVector is attendOne with vector instructions: the same steps, page by page.
+func (c *KV) attendVector(out, q []float32, layer, head int, query *Query, o *AttendOptions) {
+	n := c.shape.HeadDim
+	first := 0
+	if o.Window > 0 {
+		first = max(0, query.Pos-o.Window+1)
+	}
+	clear(out)
+	m, sum, inf := float32(math.Inf(-1)), float32(0), float32(math.Inf(-1))
+	var s [PageLen]float32
+	for j := first / PageLen; j <= query.Pos/PageLen; j++ {
+		lo, hi := max(0, first-j*PageLen), min(PageLen, query.Pos-j*PageLen+1)
+		at := c.at(int(query.Table[j]), layer, head)
+		c.scoresVector(&s, q, at)
+		for i := range lo {
+			s[i] = inf
+		}
+		for i := hi; i < PageLen; i++ {
+			s[i] = inf
+		}
+		scale := o.Scale
+		if o.SoftCap != 0 {
+			for i := lo; i < hi; i++ {
+				s[i] = o.SoftCap * Tanh(float32(s[i]*scale)/o.SoftCap)
+			}
+			scale = 1
+		}
+		top, fade, part := softPageVector(&s, scale, m)
+		m, sum = top, float32(sum*fade)+part
+		c.valuesVector(out, s[lo:hi], at+n*PageLen+lo*n, fade)
+	}
+	Scale(out, 1/sum)
 }
 
 // attendOne is the definition of the attention of one query head.

@@ -78,8 +78,8 @@ func Tanh(x float32) float32 { return 1 - 2/(Exp(float32(2*x))+1) }
 // ToF16 sets dst to src in half precision, rounded half to even. len(dst) >= len(src).
 func ToF16(dst []uint16, src []float32) {
 	dst = dst[:len(src)]
-	for i, f := range src {
-		dst[i] = quant.ToF16(f)
+	for i := Current().toF16(dst, src); i < len(src); i++ {
+		dst[i] = quant.ToF16(src[i])
 	}
 }
 

@@ -14,12 +14,14 @@ import (
 )
 
 func main() {
-	set := flag.String("set", "", "avx2, avx512 or attend")
+	set := flag.String("set", "", "avx2, avx512 or element")
 	ConstraintExpr("amd64")
 	flag.Parse()
 	switch *set {
 	case "avx2":
 		avx2()
+	case "element":
+		element()
 	case "avx512":
 		avx512()
 	default:
