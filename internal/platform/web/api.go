@@ -156,6 +156,12 @@ func (s *Server) admit(hc huma.Context, next func(huma.Context)) {
 	next(huma.WithContext(hc, context.WithValue(ctx, callKey{}, call{w, r.WithContext(ctx)})))
 }
 
+// Authorize checks the credential of a request outside the management API. It answers the fault to show, nil when the caller may.
+func (s *Server) Authorize(r *http.Request, permission string) error {
+	_, err := s.authorize(r, permission)
+	return err
+}
+
 func (s *Server) authorize(r *http.Request, permission string) (context.Context, error) {
 	ctx := r.Context()
 	if permission == Public {
