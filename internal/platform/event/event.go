@@ -1,7 +1,7 @@
 // Package event carries typed domain events between services: written to an outbox in the transaction of the change, applied by every subscribed group at least once, with its effect once.
 //
 // A handler runs in a transaction of its own together with the inbox row that says the group has seen the event; so what it writes through that transaction happens exactly once. A failing handler does not
-// stop the others: its event becomes a job (`event.redeliver`) with back-off and ends on the dead-letter page. Events of one key may arrive out of order after such a failure: handlers compare revisions.
+// stop the others: its event becomes a job (`event.redeliver.<group>`) with back-off and ends on the dead-letter page. Events of one key may arrive out of order after such a failure: handlers compare revisions.
 //
 // Several processes may share one database without a broker: each applies the rows of the outbox that its own groups have not seen; a row is sent when every known group has.
 package event
@@ -27,7 +27,7 @@ var Migrations embed.FS
 // Errors of this package.
 var (
 	ErrTooLarge = fault.New(fault.TooLarge, "event.too_large", "an event holds at most 128 KiB")
-	ErrNoGroup  = fault.New(fault.Unavailable, "event.no_group", "this process does not know the subscriber of the event")
+	ErrNoTopic  = fault.New(fault.NotFound, "event.no_topic", "the subscriber of the event does not take its topic any more")
 )
 
 const maxData = 128 << 10

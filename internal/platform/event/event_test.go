@@ -66,7 +66,7 @@ func TestDeadLetter(t *testing.T) {
 			}))
 			return dead.ID != ""
 		}, 20*time.Second, 20*time.Millisecond)
-		require.Equal(t, "event.redeliver", dead.Kind)
+		require.Equal(t, "event.redeliver.probe.dead", dead.Kind)
 		require.Zero(t, effects.Load())
 		heal.Store(true)
 		require.NoError(t, d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error { _, err := job.Retry(ctx, tx, dead.ID); return err }))

@@ -52,10 +52,17 @@ type redelivery struct {
 	Data   string `json:"data"`
 }
 
-var redeliver = job.Kind[redelivery]{Name: "event.redeliver", Lane: "maintenance", MaxAttempts: 8, Backoff: job.Exp(time.Second, 5*time.Minute)}
+// redeliver is the kind of job of a group: one each, so that only processes with the group take its events.
+func redeliver(group string) job.Kind[redelivery] {
+	return job.Kind[redelivery]{Name: "event.redeliver." + group, Lane: "maintenance", MaxAttempts: 8, Backoff: job.Exp(time.Second, 5*time.Minute)}
+}
 
-// Jobs registers the redelivery of events whose handler failed.
-func (l *Relay) Jobs(r *job.Registry) { job.Handle(r, redeliver, l.again) }
+// Jobs registers the redelivery of events whose handler failed. Call it after all subscriptions.
+func (l *Relay) Jobs(r *job.Registry) {
+	for _, g := range l.Registry.groups {
+		job.Handle(r, redeliver(g.name), l.again)
+	}
+}
 
 // Run delivers until ctx ends. It returns nil then.
 func (l *Relay) Run(ctx context.Context) error {
@@ -172,7 +179,7 @@ func (l *Relay) apply(ctx context.Context, g *group, e stored) error {
 		if mine, err := see(ctx, tx, g.name, e.id, "redeliver"); err != nil || !mine {
 			return err
 		}
-		_, err := job.Enqueue(ctx, tx, redeliver, redelivery{g.name, e.id, e.tenant, e.topic, e.data}, job.Options{Key: g.name + "/" + e.id, SubjectKind: "event", SubjectID: e.id, NotBefore: clock.Now().Add(time.Second)})
+		_, err := job.Enqueue(ctx, tx, redeliver(g.name), redelivery{g.name, e.id, e.tenant, e.topic, e.data}, job.Options{Key: g.name + "/" + e.id, SubjectKind: "event", SubjectID: e.id, NotBefore: clock.Now().Add(time.Second)})
 		return err
 	})
 	if err == nil {
@@ -202,7 +209,7 @@ func (l *Relay) call(ctx context.Context, tx *db.Tx, g *group, e stored) (err er
 func (l *Relay) again(ctx context.Context, r *job.Run, p redelivery) error {
 	g := l.Registry.group(p.Group)
 	if g == nil || g.subs[p.Topic] == nil {
-		return ErrNoGroup.With("%s is not subscribed to %s in this process", p.Group, p.Topic)
+		return ErrNoTopic.With("%s is not subscribed to %s any more", p.Group, p.Topic)
 	}
 	return r.Commit(ctx, func(ctx context.Context, tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE event_inbox SET state = 'done', at = $3 WHERE grp = $1 AND event_id = $2 AND state = 'redeliver'`, p.Group, p.Event, db.Micro(clock.Now()))
