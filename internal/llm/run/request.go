@@ -60,6 +60,8 @@ type Request struct {
 	StopTokens []int32
 	IgnoreEOS  bool
 
+	KeepSpecial bool // show control tokens as text, for parsers of tool calls; end tokens are never shown
+
 	Logprobs       bool // log probability of each chosen token
 	TopLogprobs    int  // and of the k most likely, 0..20
 	PromptLogprobs bool // also for prompt tokens (switches prefix hits off for this request)

@@ -85,6 +85,7 @@ func (l *loop) arrive(g *generation) {
 		l.arrivals++
 		s := &seq{gen: g, choice: i, order: l.arrivals, limit: room, text: l.e.tok.Stream(), sampler: newSampler(r, g.stream.Seed, i, l.e.end)}
 		s.tokens = slices.Grow(slices.Clone(r.Prompt), min(room-len(r.Prompt), 512))
+		s.text.KeepSpecial = r.KeepSpecial
 		for _, stop := range r.Stop {
 			s.stop.stops = append(s.stop.stops, []byte(stop))
 		}

@@ -1,7 +1,13 @@
 // Package worker is the child process of the native engine: it loads one model and serves it in the OpenAI dialect on a unix socket until it is told to stop.
 //
-// The parent writes one JSON line, [Config], to its standard input and keeps that open: its end starts a 30-second orphan timer, after which the process leaves. Progress, readiness and fatal errors are JSON
-// lines, [Note], on standard output; standard error carries JSON logs. Exit codes are the Exit constants.
+// Control. The parent writes one JSON line, [Config], to standard input and keeps that open. Its end starts the orphan timer (30 seconds), after which the process drains and leaves. A server that takes over keeps it
+// alive by holding a request POST /attach {"nonce":..,"fence":N} open, N being at least the fence of Config: the answer's headers come at once, its body never ends; when it breaks off, the timer starts again.
+// Progress, readiness and fatal errors are JSON lines, [Note], on standard output; standard error carries JSON logs. SIGTERM drains: new requests get 503, running ones end, at most drain_seconds long.
+// Exit codes are the Exit constants.
+//
+// Data plane, HTTP/1.1 on the unix socket: POST /v1/chat/completions, /v1/completions, /tokenize, /detokenize; GET /v1/models (the first id is the nonce, its "root" the model's name), /health (503 with
+// {"status":"loading","percent":42,"done":..,"total":..} while loading, then 200 {"status":"ok"}, 503 {"status":"draining"}), /metrics (vLLM's names), /stats; POST /drain (202; leaves when the running ones have
+// ended). A client that closes its connection ends its request, streamed or not.
 package worker
 
 // Exit codes of the worker process.
@@ -18,7 +24,8 @@ type Config struct {
 	Replica string `json:"replica"`
 	Attempt int    `json:"attempt"`
 	Fence   int64  `json:"fence"`
-	Nonce   string `json:"nonce"` // shown as the model's id on /v1/models, so that the parent knows its own child
+	Nonce   string `json:"nonce"`           // shown as the model's id on /v1/models, so that the parent knows its own child
+	Model   string `json:"model,omitempty"` // the public name; any name in a request is accepted and echoed
 
 	Dir   string   `json:"dir"`             // folder of the model's files
 	Files []string `json:"files,omitempty"` // names in Dir; empty = found by looking. A .gguf (first shard suffices) or a safetensors folder
@@ -34,6 +41,7 @@ type Config struct {
 	Template      string `json:"template,omitempty"`       // chat template that wins over the model's
 	MemoryLimit   int64  `json:"memory_limit,omitempty"`   // bytes reserved for this process; 0 = unlimited
 	OrphanSeconds int    `json:"orphan_seconds,omitempty"` // 0 = 30
+	DrainSeconds  int    `json:"drain_seconds,omitempty"`  // 0 = 60
 }
 
 // Note is one line on standard output.
