@@ -177,9 +177,14 @@ func packFloat(dst []byte, src *[16][]byte, size int) {
 	}
 }
 
-// packBytes packs 32-value blocks that become one byte a value. unpack writes the 32 bytes and returns how many leading bytes of the block (d, or d and m) travel as they are.
-func packBytes(dst []byte, src *[16][]byte, in, out int, unpack func(q *[32]byte, block []byte) int) {
-	var q [32]byte
+// word reads and putWord writes four weights of a row at once.
+func word(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+
+func putWord(b []byte, w uint32) { binary.LittleEndian.PutUint32(b, w) }
+
+// packBytes packs 32-value blocks that become one byte a value. unpack writes the 32 bytes as 8 words and returns how many leading bytes of the block (d, or d and m) travel as they are.
+func packBytes(dst []byte, src *[16][]byte, in, out int, unpack func(q *[8]uint32, block []byte) int) {
+	var q [8]uint32
 	for r, row := range src {
 		for b := 0; b*in < len(row); b++ {
 			block, to := row[b*in:(b+1)*in], dst[b*out:(b+1)*out]
@@ -188,42 +193,47 @@ func packBytes(dst []byte, src *[16][]byte, in, out int, unpack func(q *[32]byte
 				to[16*h+2*r], to[16*h+2*r+1] = block[h], block[h+1]
 			}
 			to = to[16*head+4*r:]
-			for g := range 8 {
-				copy(to[64*g:64*g+4], q[4*g:4*g+4])
+			for g, w := range q {
+				putWord(to[64*g:], w)
 			}
 		}
 	}
 }
 
-func unpackQ8(q *[32]byte, block []byte) int {
-	for i, v := range block[2:34] {
-		q[i] = v ^ 0x80
+func unpackQ8(q *[8]uint32, block []byte) int {
+	for g := range q {
+		q[g] = word(block[2+4*g:]) ^ 0x80808080
 	}
 	return 2
 }
 
-func unpackFive(q *[32]byte, nibbles []byte, high uint32) {
-	for j := range 16 {
-		q[j] = nibbles[j]&15 | byte(high>>j&1<<4)
-		q[j+16] = nibbles[j]>>4 | byte(high>>(j+16)&1<<4)
+// spread puts the low four bits of b into the lowest bits of four bytes.
+func spread(b uint32) uint32 { return b & 15 * 0x00204081 & 0x01010101 }
+
+// unpackFive joins nibbles with their fifth bits: byte j of nibbles holds values j and j+16.
+func unpackFive(q *[8]uint32, nibbles []byte, high uint32) {
+	for g := range 4 {
+		w := word(nibbles[4*g:])
+		q[g] = w&0x0f0f0f0f | spread(high>>(4*g))<<4
+		q[g+4] = w>>4&0x0f0f0f0f | spread(high>>(16+4*g))<<4
 	}
 }
 
-func unpackQ50(q *[32]byte, block []byte) int {
-	unpackFive(q, block[6:22], binary.LittleEndian.Uint32(block[2:]))
-	for i := range q {
-		q[i] += 128 - 16
+func unpackQ50(q *[8]uint32, block []byte) int {
+	unpackFive(q, block[6:22], word(block[2:]))
+	for g := range q {
+		q[g] += 0x70707070 // 128 - 16; no byte carries
 	}
 	return 2
 }
 
-func unpackQ41(q *[32]byte, block []byte) int {
+func unpackQ41(q *[8]uint32, block []byte) int {
 	unpackFive(q, block[4:20], 0)
 	return 4
 }
 
-func unpackQ51(q *[32]byte, block []byte) int {
-	unpackFive(q, block[8:24], binary.LittleEndian.Uint32(block[4:]))
+func unpackQ51(q *[8]uint32, block []byte) int {
+	unpackFive(q, block[8:24], word(block[4:]))
 	return 4
 }
 
@@ -234,7 +244,7 @@ func packQ4(dst []byte, src *[16][]byte) {
 			to[2*r], to[2*r+1] = block[0], block[1]
 			// In the file byte j holds values j and j+16, in the panel as well: group v is values 4v.., group v+4 is values 16+4v..
 			for v := range 4 {
-				copy(to[32+64*v+4*r:], block[2+4*v:6+4*v])
+				putWord(to[32+64*v+4*r:], word(block[2+4*v:]))
 			}
 		}
 	}
@@ -267,7 +277,7 @@ func packQ4K(dst []byte, src *[16][]byte) {
 			headK(to, block, r)
 			// 32 bytes of the file are sub-block 2j (low) and 2j+1 (high), as in the panel.
 			for v := range 32 {
-				copy(to[320+64*v+4*r:], block[16+4*v:20+4*v])
+				putWord(to[320+64*v+4*r:], word(block[16+4*v:]))
 			}
 		}
 	}
@@ -279,10 +289,10 @@ func packQ5K(dst []byte, src *[16][]byte) {
 			block, to := row[b*176:(b+1)*176], dst[b*4416:(b+1)*4416]
 			headK(to, block, r)
 			high, low := block[16:48], block[48:176]
-			for k := range 256 {
+			for k := 0; k < 256; k += 4 {
 				j, i := k/32, k%32
-				q := low[j/2*32+i]>>(j&1*4)&15 | high[i]>>j&1<<4
-				to[320+k/4*64+4*r+k%4] = q
+				q := word(low[j/2*32+i:])>>(j&1*4)&0x0f0f0f0f | word(high[i:])>>j&0x01010101<<4
+				putWord(to[320+k/4*64+4*r:], q)
 			}
 		}
 	}
@@ -296,14 +306,17 @@ func packQ6K(dst []byte, src *[16][]byte) {
 			for j := range 16 {
 				to[32+16*j+r] = block[192+j]
 			}
-			for k := range 256 {
-				half, i := k/128, k%128
-				low := block[half*64+i%64] >> (i / 64 * 4) & 15
-				high := block[128+half*32+i%32] >> (i / 32 * 2) & 3
-				// Sub-block k/16, group k/4%4 of it.
-				at, g := to[288+k/16*192+4*r+k%4:], k/4%4
-				at[g/2*64] |= low << (g & 1 * 4)
-				at[128] |= high << (2 * g)
+			for j := range 16 {
+				var low, high [4]uint32
+				for g := range 4 {
+					half, i := j/8, j%8*16+4*g
+					low[g] = word(block[half*64+i%64:]) >> (i / 64 * 4) & 0x0f0f0f0f
+					high[g] = word(block[128+half*32+i%32:]) >> (i / 32 * 2) & 0x03030303
+				}
+				at := to[288+192*j+4*r:]
+				putWord(at, low[0]|low[1]<<4)
+				putWord(at[64:], low[2]|low[3]<<4)
+				putWord(at[128:], high[0]|high[1]<<2|high[2]<<4|high[3]<<6)
 			}
 		}
 	}
