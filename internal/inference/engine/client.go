@@ -217,12 +217,16 @@ type answer struct {
 // Smoke has the engine generate one token: by chat, or by completion where the model has no chat form. ErrSmoke with the engine's words when neither gives a right answer; ErrUpstreamAuth, ErrUpstreamModel
 // and ErrBusy pass.
 func (c *Client) Smoke(ctx context.Context) error {
-	chat := map[string]any{"model": c.ep.Model, "max_tokens": 1, "temperature": 0, "messages": []map[string]string{{"role": "user", "content": "Hi"}}}
+	name := c.ep.Model
+	if name == "" {
+		name = "model" // any will do
+	}
+	chat := map[string]any{"model": name, "max_tokens": 1, "temperature": 0, "messages": []map[string]string{{"role": "user", "content": "Hi"}}}
 	err := c.smoke(ctx, "/chat/completions", chat)
 	if err == nil || errors.Is(err, ErrUpstreamAuth) || errors.Is(err, ErrBusy) || ctx.Err() != nil {
 		return err
 	}
-	if c.smoke(ctx, "/completions", map[string]any{"model": c.ep.Model, "max_tokens": 1, "temperature": 0, "prompt": "Hi"}) == nil {
+	if c.smoke(ctx, "/completions", map[string]any{"model": name, "max_tokens": 1, "temperature": 0, "prompt": "Hi"}) == nil {
 		return nil
 	}
 	return err // that of chat: the form nearly every caller uses
@@ -249,4 +253,26 @@ func text(err error) string {
 		return e.Text()
 	}
 	return err.Error()
+}
+
+// Open sends a request outside BasePath whose answer does not end, and returns its body as soon as the head says 200. The caller closes it. Errors are those of this package.
+func (c *Client) Open(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, c.root()+path, bytes.NewReader(b))
+	if err != nil {
+		return nil, ErrUnavailable.Wrap(err)
+	}
+	resp, err := c.http.Do(r) //nolint:bodyclose // handed out
+	if err != nil {
+		return nil, ErrUnavailable.With("%s", plain(err)).Wrap(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		_ = resp.Body.Close()
+		return nil, refusal(resp.StatusCode, text)
+	}
+	return resp.Body, nil
 }

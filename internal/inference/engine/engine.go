@@ -162,7 +162,7 @@ type Endpoint struct {
 	BasePath string  // "/v1": `/chat/completions` is appended
 	TLS      bool    // https; the certificate must match Host
 	Dialect  Dialect // OpenAI
-	Model    string  // the model's name on the engine's side: put it into the body's `model`
+	Model    string  // the model's name on the engine's side: put it into the body's `model`. "" = the engine takes and echoes any name: leave the body alone
 	Auth     Secret  // whole value of the Authorization header, "" = none
 	Slots    int     // requests at a time that make sense
 	Context  int     // tokens a request may hold, 0 = unknown

@@ -40,6 +40,14 @@ func (s Subject) client(inst engine.Instance) client {
 	}}}
 }
 
+// name is what goes into `model`.
+func (c client) name() string {
+	if c.ep.Model == "" {
+		return "a-public-name" // any, and the answer shows it again
+	}
+	return c.ep.Model
+}
+
 func (c client) url(path string) string {
 	scheme := "http"
 	if c.ep.TLS {
@@ -98,7 +106,7 @@ func (c client) models(t *testing.T) ([]string, error) {
 
 // body makes a whole request body.
 func (c client) body(chat bool, b body) []byte {
-	m := map[string]any{"model": c.ep.Model}
+	m := map[string]any{"model": c.name()}
 	if chat {
 		m["messages"] = []map[string]string{{"role": "user", "content": "Tell me about foxes"}}
 	} else {

@@ -144,9 +144,11 @@ func testStart(t *testing.T, s Subject) {
 	require.Equal(t, l.Nonce, ref.Nonce)
 	models, err := s.client(inst).models(t)
 	require.NoError(t, err)
-	require.Contains(t, models, ep.Model)
+	if ep.Model != "" {
+		require.Contains(t, models, ep.Model)
+	}
 	if !s.Upstream {
-		require.Equal(t, l.Nonce, ep.Model, "the nonce proves whose engine answers")
+		require.Equal(t, l.Nonce, models[0], "the nonce proves whose engine answers")
 		again, err := s.Driver.Start(t.Context(), l, nil)
 		require.NoError(t, err)
 		require.Equal(t, ref, again.Ref(), "a second Start of an attempt is the same instance")
@@ -160,7 +162,7 @@ func testShapes(t *testing.T, s Subject) {
 	c := s.client(s.up(t))
 	for _, chat := range []bool{true, false} {
 		a := c.whole(t, chat, body{"max_tokens": 5, "temperature": 0})
-		require.Equal(t, c.ep.Model, a.Model)
+		require.Equal(t, c.name(), a.Model)
 		require.NotEmpty(t, a.ID)
 		require.Equal(t, map[bool]string{true: "chat.completion", false: "text_completion"}[chat], a.Object)
 		require.Len(t, a.Choices, 1)
@@ -244,11 +246,11 @@ func testRefusals(t *testing.T, s Subject) {
 	status, text := c.raw(t, "/chat/completions", []byte(`{"messages": [`))
 	require.Equal(t, http.StatusBadRequest, status, text)
 	require.Contains(t, text, `"error"`)
-	status, text = c.raw(t, "/chat/completions", []byte(`{"model":"`+c.ep.Model+`"}`))
+	status, text = c.raw(t, "/chat/completions", []byte(`{"model":"`+c.name()+`"}`))
 	require.Equal(t, http.StatusBadRequest, status, text)
 	if c.ep.Context > 0 {
 		long := strings.Repeat("word ", c.ep.Context+10)
-		status, text = c.raw(t, "/completions", fmt.Appendf(nil, `{"model":%q,"prompt":%q,"max_tokens":4}`, c.ep.Model, long))
+		status, text = c.raw(t, "/completions", fmt.Appendf(nil, `{"model":%q,"prompt":%q,"max_tokens":4}`, c.name(), long))
 		require.Equal(t, http.StatusBadRequest, status, text)
 		require.Contains(t, text, fmt.Sprint(c.ep.Context), "the refusal names the limit")
 	}
