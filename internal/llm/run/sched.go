@@ -126,6 +126,11 @@ func (l *loop) endAll(f func(*seq) bool, why Finish, err error) {
 // step admits, plans, computes and samples once. It returns false if there was nothing to compute.
 func (l *loop) step() bool {
 	l.steps++
+	for _, s := range l.members {
+		s.inBatch = false
+	}
+	l.batch.Reset()
+	l.members = l.members[:0]
 	l.admit()
 	l.plan()
 	if len(l.members) == 0 {
@@ -306,11 +311,6 @@ func (l *loop) detach(s *seq) {
 
 // plan fills the batch: every decoding sequence, then chunks of prompts.
 func (l *loop) plan() {
-	for _, s := range l.members {
-		s.inBatch = false
-	}
-	l.batch.Reset()
-	l.members = l.members[:0]
 	l.order = append(l.order[:0], l.running...)
 	slices.SortFunc(l.order, before)
 	for _, s := range l.order {
