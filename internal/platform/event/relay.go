@@ -54,7 +54,7 @@ type redelivery struct {
 
 // redeliver is the kind of job of a group: one each, so that only processes with the group take its events.
 func redeliver(group string) job.Kind[redelivery] {
-	return job.Kind[redelivery]{Name: "event.redeliver." + group, Lane: "maintenance", MaxAttempts: 8, Backoff: job.Exp(time.Second, 5*time.Minute)}
+	return job.Kind[redelivery]{Name: "event.redeliver." + group, Lane: "event", MaxAttempts: 8, Backoff: job.Exp(time.Second, 5*time.Minute)}
 }
 
 // Jobs registers the redelivery of events whose handler failed. Call it after all subscriptions.
