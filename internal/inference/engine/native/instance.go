@@ -410,14 +410,14 @@ func (i *Instance) Stop(ctx context.Context, grace time.Duration) error {
 	i.mu.Lock()
 	i.stopping = true
 	i.mu.Unlock()
+	if i.release != nil { // else the child would wait for this request to end
+		i.release()
+	}
 	if !i.ended() {
 		i.terminate(grace)
 	}
 	if i.stdin != nil {
 		_ = i.stdin.Close()
-	}
-	if i.release != nil {
-		i.release()
 	}
 	select {
 	case <-i.done:
