@@ -1,4 +1,3 @@
-// Package model is the registry of models: repositories, their immutable versions, files, validation and reports.
 package model
 
 import (
@@ -7,14 +6,20 @@ import (
 	"time"
 )
 
-// API is what other services may ask the registry. The tenant is the caller's; a foreign or missing name answers the same not-found error.
+// API is what other services may ask the registry. The tenant is the caller's; a foreign or missing name answers the same ErrNotFound.
 type API interface {
-	// Resolve finds a version by "name" (the latest usable one), "name@r3", or version id.
+	// Resolve finds a version by "name" (the newest that may be served, or the newest of all if none may), "name@r3", or version id.
 	Resolve(ctx context.Context, ref string) (Version, error)
-	// Materialize gives the version's files as a folder of read-only files that may be mapped into memory. It may copy; it may be called again and answers the same folder.
+	// Materialize gives the version's files as a folder of read-only files that may be mapped into memory. It may copy; it may be called again and answers the same folder. ErrBlobLost if a file's bytes are gone.
 	Materialize(ctx context.Context, versionID string) (Dir, error)
-	// Open reads one file of a version in place. The caller closes the Reader.
+	// Open reads one file of a version in place. The caller closes the Reader. ErrFileNotFound.
 	Open(ctx context.Context, versionID, path string) (Reader, error)
+}
+
+// Dependents tells who uses a model: implemented above (inference), set with Service.SetDependents, asked before a model is deleted.
+type Dependents interface {
+	// ModelUses names what uses any version of the model in the tenant of ctx, in words for people ("deployment my-llama"). Empty = nothing.
+	ModelUses(ctx context.Context, modelID string) ([]string, error)
 }
 
 // Dir is a folder with the files of one version: GGUF = one or more .gguf, safetensors = the folder as on the Hugging Face Hub.
@@ -37,6 +42,17 @@ type Reader interface {
 	Size() int64
 }
 
+// States of a version.
+const (
+	Pending    = "pending"
+	Validating = "validating"
+	Ready      = "ready"
+	Warned     = "warned"   // may be served; the report names what to know
+	Rejected   = "rejected" // broken or dangerous files
+	Failed     = "failed"   // the check could not run
+	Retired    = "retired"
+)
+
 // Version is one immutable state of a model.
 type Version struct {
 	ID             string    `json:"id"`
@@ -58,6 +74,9 @@ type Version struct {
 	CreatedAt      time.Time `json:"created_at"`
 	Metadata       Metadata  `json:"metadata"`
 }
+
+// Usable reports whether the version may be served.
+func (v Version) Usable() bool { return v.Status == Ready || v.Status == Warned }
 
 // Reason says why a version is in its state.
 type Reason struct {
