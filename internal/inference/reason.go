@@ -31,6 +31,12 @@ func (r *Reason) In(lang string) *Reason {
 			w = t.zh
 		}
 		out.Message, out.Hint = fill(w.message, r.args), fill(w.hint, r.args)
+		if r.args["max_context"] == "0" { // no context is small enough
+			out.Hint = noContextFits.en.hint
+			if lang == "zh" {
+				out.Hint = noContextFits.zh.hint
+			}
+		}
 	}
 	return &out
 }
@@ -132,6 +138,9 @@ func gib(n int64) string {
 type words struct{ message, hint string }
 
 type reasonText struct{ en, zh words }
+
+// noContextFits is the next step where even the smallest context does not help.
+var noContextFits = reasonText{words{hint: "Choose a smaller quantization or model, lower the concurrency, or free memory: no context is small enough"}, words{hint: "任何上下文都放不下：请选择更小的量化或模型、降低并发，或释放内存"}}
 
 // reasonTexts is the one list of reason codes with their words. A code that is not here cannot be stored.
 var reasonTexts = map[string]reasonText{
