@@ -252,3 +252,23 @@ func TestPoolCoversEveryRangeOnce(t *testing.T) {
 	}()
 	p.For(10, 1, func(int, int) {})
 }
+
+func TestPoolDoesNotAllocate(t *testing.T) {
+	p := NewPool(2)
+	defer p.Close()
+	var sum atomic.Int64
+	f := func(lo, hi int) { sum.Add(int64(hi - lo)) }
+	w, err := Pack(p, quant.Q8_0, 256, 512, randomRaw(rand.New(rand.NewPCG(1, 1)), quant.Q8_0, 256, 512))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, y := make([]float32, 512), make([]float32, 256)
+	var a Acts
+	if n := testing.AllocsPerRun(100, func() {
+		p.For(100, 10, f)
+		a.Set(quant.Q8_0, x, 1, 512)
+		MatMul(p, y, 256, w, &a)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -107,7 +107,8 @@ func (p *Pool) share(t task, n, grain int) {
 func (p *Pool) claim() {
 	defer func() {
 		if c := recover(); c != nil {
-			p.caught.CompareAndSwap(nil, &c)
+			kept := c // c itself must not escape: it would be allocated on every call
+			p.caught.CompareAndSwap(nil, &kept)
 			p.next.Store(int64(p.n))
 		}
 	}()
