@@ -22,7 +22,8 @@ func (s *Service) keyRoutes(api web.API) {
 }
 
 type keysIn struct {
-	listIn
+	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	After string `query:"after" maxLength:"2048"`
 	Owner string `query:"owner" maxLength:"100" doc:"User id, or me"`
 }
 
@@ -46,7 +47,7 @@ func (s *Service) httpKey(ctx context.Context, in *idIn) (Key, error) {
 }
 
 func (s *Service) httpUpdateKey(ctx context.Context, in *struct {
-	idIn
+	ID   string `path:"id" maxLength:"100"`
 	Body KeyPatch
 }) (Key, error) {
 	k, err := s.UpdateKey(ctx, in.ID, in.Body, func(k Key) error { return web.CheckRev(ctx, k.Rev) })
@@ -66,7 +67,8 @@ func (s *Service) httpUsage(ctx context.Context, in *usageIn) (UsageReport, erro
 }
 
 type requestsIn struct {
-	listIn
+	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	After string `query:"after" maxLength:"2048"`
 	Model string `query:"model" maxLength:"256"`
 	KeyID string `query:"key_id" maxLength:"100"`
 }

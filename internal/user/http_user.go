@@ -103,7 +103,7 @@ type userPut struct {
 }
 
 func (s *Service) httpReplace(ctx context.Context, in *struct {
-	idIn
+	ID   string `path:"id" maxLength:"100"`
 	Body userPut
 }) (User, error) {
 	b := in.Body
@@ -114,13 +114,15 @@ func (s *Service) httpReplace(ctx context.Context, in *struct {
 
 // userPatch changes parts of an account.
 type userPatch struct {
-	mePatch
-	Email *string `json:"email,omitempty" maxLength:"254"`
-	Role  *string `json:"role,omitempty"`
+	Username *string       `json:"username,omitempty" maxLength:"64"`
+	Email    *string       `json:"email,omitempty" maxLength:"254"`
+	Role     *string       `json:"role,omitempty"`
+	Profile  *profilePatch `json:"profile,omitempty"`
+	Locale   *string       `json:"locale,omitempty" maxLength:"16"`
 }
 
 func (s *Service) httpUpdate(ctx context.Context, in *struct {
-	idIn
+	ID   string `path:"id" maxLength:"100"`
 	Body userPatch
 }) (User, error) {
 	b := in.Body

@@ -56,17 +56,17 @@ func wellFormed(s string) bool {
 	if len(s) != keyLen || s[:len(keyPrefix)] != keyPrefix {
 		return false
 	}
-	body := s[:keyLen-keySum]
 	for i := len(keyPrefix); i < keyLen; i++ {
 		c := s[i]
 		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
 			return false
 		}
 	}
-	n := uint32(0)
-	var b [keyLen - keySum]byte
-	copy(b[:], body)
-	n = crc32.Checksum(b[:], castagnoli)
+	n := ^uint32(0) // crc32.Checksum by hand: its argument would go to the heap
+	for i := range keyLen - keySum {
+		n = castagnoli[byte(n)^s[i]] ^ n>>8
+	}
+	n = ^n
 	for i := keyLen - 1; i >= keyLen-keySum; i-- {
 		if s[i] != base62[n%base62Size] {
 			return false

@@ -328,7 +328,7 @@ func (s *Service) makeSigning(ctx context.Context, tx *db.Tx, now time.Time) err
 }
 
 func signingPlace(kid string) seal.Place {
-	return seal.Place{Table: "user_signing_key", Column: "private_sealed", Row: kid, Tenant: "system"}
+	return seal.Place{Table: "user_signing_key", Column: "private_sealed", Row: kid}
 }
 
 func (s *Service) loadSigner(ctx context.Context, k signingKey) error {

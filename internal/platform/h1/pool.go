@@ -28,6 +28,7 @@ type Options struct {
 	Idle  time.Duration // how long an idle connection is kept; 0 = 4 s on TCP (common servers close at 5 s), 60 s on unix sockets
 	Most  int           // idle connections kept per address; 0 = 256
 	TLS   *tls.Config   // base for TLS addresses; nil = the system's roots
+	TCP   *net.Dialer   // dials TCP addresses; nil = a plain one. Its Control may refuse an address
 }
 
 // Address is where a server listens.
@@ -165,7 +166,11 @@ func (p *Pool) dial(ctx context.Context, a Address) (*conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	nc, err := (&net.Dialer{}).DialContext(ctx, a.Network, a.Addr)
+	d := p.opt.TCP
+	if d == nil || a.Network != "tcp" {
+		d = &net.Dialer{}
+	}
+	nc, err := d.DialContext(ctx, a.Network, a.Addr)
 	if err != nil {
 		return nil, ErrConnect.Wrap(err)
 	}
