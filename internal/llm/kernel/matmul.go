@@ -145,20 +145,25 @@ func dotPanel(f form, acc *[16]float32, panel []byte, a *Acts, t int) {
 
 func dotFloat(f form, acc *[16]float32, panel []byte, x []float32) {
 	for k0 := 0; k0 < len(x); k0 += 256 {
-		var sum [16]float32
+		var sum, w [16]float32
 		for k := k0; k < min(k0+256, len(x)); k++ {
+			switch f {
+			case formF32:
+				for r := range w {
+					w[r] = math.Float32frombits(word(panel[k*64+r*4:]))
+				}
+			case formF16:
+				for r := range w {
+					w[r] = half(panel, k*32+r*2)
+				}
+			default:
+				for r := range w {
+					w[r] = quant.FromBF16(binary.LittleEndian.Uint16(panel[k*32+r*2:]))
+				}
+			}
 			v := x[k]
 			for r := range sum {
-				var w float32
-				switch f {
-				case formF32:
-					w = math.Float32frombits(binary.LittleEndian.Uint32(panel[k*64+r*4:]))
-				case formF16:
-					w = half(panel, k*32+r*2)
-				default:
-					w = quant.FromBF16(binary.LittleEndian.Uint16(panel[k*32+r*2:]))
-				}
-				sum[r] = fma32(w, v, sum[r])
+				sum[r] = fma32(w[r], v, sum[r])
 			}
 		}
 		for r := range acc {
@@ -167,47 +172,98 @@ func dotFloat(f form, acc *[16]float32, panel []byte, x []float32) {
 	}
 }
 
-// dotBlock32 adds one block of 32.
+// dot4 adds to each lane the product of four of its weights, the bytes of v >> shift & mask, with four inputs.
+func dot4(sum *[16]int32, v []byte, shift int, mask uint32, x []int8) {
+	x0, x1, x2, x3 := int32(x[0]), int32(x[1]), int32(x[2]), int32(x[3])
+	v = v[:64]
+	for r := range sum {
+		w := word(v[4*r:4*r+4]) >> shift & mask
+		sum[r] += int32(w&255)*x0 + int32(w>>8&255)*x1 + int32(w>>16&255)*x2 + int32(w>>24)*x3 //nolint:gosec // bytes
+	}
+}
+
+// dotBlock32 adds one block of 32. The bias of the stored bytes goes in through the sum of the inputs.
 func dotBlock32(f form, acc *[16]float32, b []byte, x []int8, aux []int32) {
-	var q [256]int32
+	var sum [16]int32
 	dx, neg := float32of(aux[0]), aux[1]
-	for r := range acc {
-		quants(f, &q, b, r)
-		var sum int32
-		for k, v := range x {
-			sum += q[k] * int32(v)
+	bias := bias32[f] * neg
+	for r := range sum {
+		sum[r] = bias
+	}
+	for g := range 8 {
+		switch f {
+		case formQ8:
+			dot4(&sum, b[32+64*g:], 0, ^uint32(0), x[4*g:])
+		case formQ8M:
+			dot4(&sum, b[64+64*g:], 0, ^uint32(0), x[4*g:])
+		default:
+			dot4(&sum, b[32+g%4*64:], g/4*4, 0x0f0f0f0f, x[4*g:])
 		}
-		acc[r] = fma32(float32(half(b, 2*r)*dx), float32(sum), acc[r])
+	}
+	for r := range acc {
+		acc[r] = fma32(float32(half(b, 2*r)*dx), float32(sum[r]), acc[r])
 		if f == formQ8M {
 			acc[r] = fma32(half(b, 32+2*r), float32(dx*float32(-neg)), acc[r])
 		}
 	}
 }
 
+// bias32 is what was added to a weight before it was stored.
+var bias32 = [...]int32{formQ8: 128, formQ4: 8, formQ8M: 0}
+
 // dotBlock256 adds one block of 256.
 func dotBlock256(f form, acc *[16]float32, b []byte, x []int8, aux []int32) {
-	var q [256]int32
 	dx := float32of(aux[0])
+	var s [16]int32
+	if f == formQ6K {
+		dot6K(&s, b, x, aux[8:24])
+	} else {
+		dot45K(f, &s, b, x)
+	}
 	for r := range acc {
-		quants(f, &q, b, r)
-		var s, m int32
-		for k, v := range x {
-			var sc int32
-			if f == formQ6K {
-				sc = int32(int8(b[32+k/16*16+r])) //nolint:gosec // scales are signed bytes
-			} else {
-				sc = int32(b[64+k/32*16+r])
-			}
-			s += sc * q[k] * int32(v)
-		}
-		acc[r] = fma32(float32(half(b, 2*r)*dx), float32(s), acc[r])
-		if f == formQ6K {
-			continue
-		}
+		acc[r] = fma32(float32(half(b, 2*r)*dx), float32(s[r]), acc[r])
+	}
+	if f == formQ6K {
+		return
+	}
+	for r := range acc {
+		var m int32
 		for j := range 8 {
 			neg := int32(int16(aux[4+j/2] >> (j & 1 * 16))) //nolint:gosec // two halves of a word
 			m -= int32(b[192+j/2*32+2*r+j&1]) * neg
 		}
 		acc[r] = fma32(-float32(half(b, 32+2*r)*dx), float32(m), acc[r])
+	}
+}
+
+// dot45K sets s to the sum over the sub-blocks of 32 of scale times product.
+func dot45K(f form, s *[16]int32, b []byte, x []int8) {
+	for j := range 8 {
+		var sum [16]int32
+		for g := range 8 {
+			if f == formQ5K {
+				dot4(&sum, b[320+512*j+64*g:], 0, ^uint32(0), x[32*j+4*g:])
+			} else {
+				dot4(&sum, b[320+j/2*512+64*g:], j&1*4, 0x0f0f0f0f, x[32*j+4*g:])
+			}
+		}
+		for r := range s {
+			s[r] += int32(b[64+16*j+r]) * sum[r]
+		}
+	}
+}
+
+// dot6K sets s to the sum over the sub-blocks of 16 of scale times product; neg holds the negated sums of their inputs.
+func dot6K(s *[16]int32, b []byte, x []int8, neg []int32) {
+	for j := range 16 {
+		var low, high [16]int32
+		at := b[288+192*j:]
+		for g := range 4 {
+			dot4(&low, at[g/2*64:], g&1*4, 0x0f0f0f0f, x[16*j+4*g:])
+			dot4(&high, at[128:], 2*g, 0x03030303, x[16*j+4*g:])
+		}
+		for r := range s {
+			s[r] += int32(int8(b[32+16*j+r])) * (low[r] + 16*high[r] + 32*neg[j]) //nolint:gosec // scales are signed bytes
+		}
 	}
 }
