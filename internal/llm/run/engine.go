@@ -110,7 +110,7 @@ func newEngine(m *arch.Model, tok *token.Tokenizer, o Options) (*Engine, error) 
 		}
 	}
 	e.stats = Stats{MaxSeqs: o.MaxSeqs, Pages: pages, FreePages: pages, PageTokens: pageTokens, Finished: map[Finish]int64{}, KVBytes: int64(pages) * per, MaxCtx: e.ctx}
-	e.loop = loop{e: e, pool: newPool(pages), tenants: map[string]*tenant{}, stats: e.stats}
+	e.loop = loop{e: e, pool: newPool(pages), tenants: map[string]*tenant{}, stats: e.stats, scratch: []*scratch{{}}}
 	e.loop.sample = e.loop.sampleRows
 	return e, nil
 }

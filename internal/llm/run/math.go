@@ -2,26 +2,44 @@ package run
 
 import "math"
 
-// exp64 is e^x for x <= 0 with a relative error under 1e-15. math.Exp chooses between two algorithms by processor; this one has one sequence of roundings everywhere, which sampling by seed relies on. The
+// expTable holds 2^(i/32). Square roots and products are rounded alike on every machine.
+var expTable = func() (t [32]float64) {
+	root := [5]float64{}
+	x := 2.0
+	for i := range root {
+		x = math.Sqrt(x)
+		root[i] = x // 2^(1/2), 2^(1/4) .. 2^(1/32)
+	}
+	for i := range t {
+		t[i] = 1
+		for b := range root {
+			if i>>(4-b)&1 != 0 {
+				t[i] = float64(t[i] * root[b])
+			}
+		}
+	}
+	return t
+}()
+
+// exp64 is e^x for x <= 0 with a relative error under 1e-11. math.Exp chooses between two algorithms by processor; this one has one sequence of roundings everywhere, which sampling by seed relies on. The
 // explicit conversions keep the compiler from fusing.
 func exp64(x float64) float64 {
-	if x < -708 {
+	if !(x > -700) {
 		return 0
 	}
 	const (
-		log2e = 1.44269504088896338700e+00
-		ln2hi = 6.93147180369123816490e-01
-		ln2lo = 1.90821492927058770002e-10
+		perOctave = 32 * 1.44269504088896338700e+00
+		stepHi    = 6.93147180369123816490e-01 / 32
+		stepLo    = 1.90821492927058770002e-10 / 32
+		magic     = 1.5 * (1 << 52) // adding it rounds to an integer
 	)
-	k := math.RoundToEven(float64(x * log2e))
-	r := x - float64(k*ln2hi)
-	r -= float64(k * ln2lo)
-	p := 1.0 / 6227020800
-	for _, c := range expTerms {
-		p = float64(p*r) + c
-	}
-	return math.Float64frombits(math.Float64bits(p) + uint64(int64(k))<<52) //nolint:gosec // adds k to the exponent; the result is normal for x >= -708
+	f := float64(x*perOctave) + magic
+	n := int64(math.Float64bits(f)) - int64(math.Float64bits(magic)) //nolint:gosec // the low bits are the integer
+	f -= magic
+	r := float64(x-float64(f*stepHi)) - float64(f*stepLo)
+	p := float64(r*(1.0/24)) + 1.0/6
+	p = float64(p*r) + 0.5
+	p = float64(p*r) + 1
+	p = float64(p*r) + 1
+	return math.Float64frombits(math.Float64bits(float64(expTable[n&31]*p)) + uint64(n>>5)<<52) //nolint:gosec // adds to the exponent; the result is normal for x > -700
 }
-
-// expTerms are 1/12! .. 1/0!.
-var expTerms = [...]float64{1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1, 1}

@@ -26,16 +26,20 @@ type seen struct {
 	out    int32
 }
 
-// sampler chooses tokens for one sequence. It belongs to the sequence; scratch space grows once.
+// sampler chooses tokens for one sequence.
 type sampler struct {
 	r      *Request
 	seed   uint64
 	choice int
 	counts map[int32]seen // only with penalties
 	banned []int32        // end tokens, while min_tokens is not reached
-	cand   []candidate
-	top    []candidate
-	raw    []float32
+}
+
+// scratch is the memory that choosing a token takes; one serves any number of sequences, one after another.
+type scratch struct {
+	cand, top []candidate
+	raw       []float32
+	mass      [4096]float64 // of takeMass
 }
 
 func newSampler(r *Request, seed uint64, choice int, end []int32) *sampler {
@@ -66,18 +70,18 @@ func (s *sampler) accept(id int32) {
 }
 
 // next chooses the token at position pos from the logits, which it changes. made is the number of tokens generated so far. lp is filled unless nil.
-func (s *sampler) next(logits []float32, pos, made int, lp *TokenLogprob) int32 {
+func (s *sampler) next(sc *scratch, logits []float32, pos, made int, lp *TokenLogprob) int32 {
 	var raw *rawDist
 	if lp != nil {
-		raw = s.distribution(logits, s.r.TopLogprobs, lp)
+		raw = sc.distribution(logits, s.r.TopLogprobs, lp)
 	}
 	src := logits
 	if raw != nil && s.changesLogits(made) {
-		s.raw = append(s.raw[:0], logits...) // the chosen one's raw logit is needed after they were changed
-		src = s.raw
+		sc.raw = append(sc.raw[:0], logits...) // the chosen one's raw logit is needed after they were changed
+		src = sc.raw
 	}
 	s.penalise(logits, made)
-	id := s.choose(logits, pos)
+	id := s.choose(sc, logits, pos)
 	if raw != nil {
 		lp.ID, lp.Logprob = id, float32(float64(src[id])-raw.max-raw.logSum)
 	}
@@ -92,7 +96,7 @@ func (s *sampler) changesLogits(made int) bool {
 type rawDist struct{ max, logSum float64 }
 
 // distribution fills lp.Top with the k most likely tokens of the untouched logits.
-func (s *sampler) distribution(logits []float32, k int, lp *TokenLogprob) *rawDist {
+func (sc *scratch) distribution(logits []float32, k int, lp *TokenLogprob) *rawDist {
 	m := math.Inf(-1)
 	for _, x := range logits {
 		m = max(m, float64(x))
@@ -106,9 +110,9 @@ func (s *sampler) distribution(logits []float32, k int, lp *TokenLogprob) *rawDi
 	d := &rawDist{max: m, logSum: math.Log(sum)}
 	lp.Top = nil
 	if k > 0 {
-		s.top = largest(s.top[:0], logits, k)
-		lp.Top = make([]TokenLogprob, len(s.top))
-		for i, c := range s.top {
+		sc.top = largest(sc.top[:0], logits, k)
+		lp.Top = make([]TokenLogprob, len(sc.top))
+		for i, c := range sc.top {
 			lp.Top[i] = TokenLogprob{ID: c.id, Logprob: float32(c.x - d.max - d.logSum)}
 		}
 	}
@@ -150,28 +154,29 @@ func (s *sampler) penalise(logits []float32, made int) {
 }
 
 // choose draws from the changed logits: greedy, or temperature, top_k, top_p, min_p and one random number, in this order.
-func (s *sampler) choose(logits []float32, pos int) int32 {
+func (s *sampler) choose(sc *scratch, logits []float32, pos int) int32 {
 	best := argmax(logits)
 	if s.r.Temperature <= 0 {
 		return best
 	}
-	top := float64(logits[best])
-	s.cand = s.cand[:0]
+	top, inverse := float64(logits[best]), 1/s.r.Temperature
+	c := sc.cand[:0]
 	if s.r.TopK > 0 && s.r.TopK < len(logits) {
-		s.cand = largest(s.cand, logits, s.r.TopK)
-		for i := range s.cand {
-			s.cand[i].x = exp64((s.cand[i].x - top) / s.r.Temperature)
+		c = largest(c, logits, s.r.TopK)
+		for i := range c {
+			c[i].x = exp64((c[i].x - top) * inverse)
 		}
 	} else {
 		// What lies 40 below the best after temperature has less than 2^-57 of its probability: beyond the 53 bits of the draw.
-		floor := top - 40*s.r.Temperature
+		floor := float32(top - 40*s.r.Temperature)
 		for id, x := range logits {
-			if float64(x) > floor {
-				s.cand = append(s.cand, candidate{int32(id), exp64((float64(x) - top) / s.r.Temperature)}) //nolint:gosec // vocabulary
+			if x >= floor {
+				c = append(c, candidate{int32(id), exp64((float64(x) - top) * inverse)}) //nolint:gosec // vocabulary
 			}
 		}
 	}
-	c := s.nucleus(s.cand)
+	sc.cand = c
+	c = s.nucleus(sc, c)
 	sum := 0.0
 	for i := range c {
 		sum += c[i].x
@@ -189,13 +194,13 @@ func (s *sampler) choose(logits []float32, pos int) int32 {
 }
 
 // nucleus cuts by top_p, then by min_p. Weights are relative to the most likely token, which has 1.
-func (s *sampler) nucleus(c []candidate) []candidate {
+func (s *sampler) nucleus(sc *scratch, c []candidate) []candidate {
 	if p := s.r.TopP; p > 0 && p < 1 {
 		sum := 0.0
 		for i := range c {
 			sum += c[i].x
 		}
-		c = takeMass(c, p*sum)
+		c = sc.takeMass(c, p*sum)
 	}
 	if s.r.MinP > 0 {
 		c = slices.DeleteFunc(c, func(a candidate) bool { return a.x < s.r.MinP })
@@ -203,22 +208,41 @@ func (s *sampler) nucleus(c []candidate) []candidate {
 	return c
 }
 
-// takeMass reorders c and returns its greatest elements, in order, up to and including the one with which their sum reaches mass.
-func takeMass(c []candidate, mass float64) []candidate {
-	heapify(c, byRank)
-	n, sum := len(c), 0.0
-	for n > 0 {
-		sum += c[0].x
-		n--
-		c[0], c[n] = c[n], c[0]
-		sift(c[:n], 0, byRank)
-		if sum >= mass {
+// takeMass returns the most likely candidates, as few as have that mass together: those of greater weight first, lower ids first on ties, but not sorted. It sums by classes of weight (sign, exponent and the
+// first bit of the mantissa decide), and sorts only the class in which the mass is reached.
+func (sc *scratch) takeMass(c []candidate, mass float64) []candidate {
+	class := func(x float64) int { return int(math.Float64bits(x) >> 51) } // below 2046 for 0 <= x <= 1
+	clear(sc.mass[:])
+	for i := range c {
+		sc.mass[class(c[i].x)] += c[i].x
+	}
+	border, sum := len(sc.mass)-1, 0.0
+	for ; border > 0; border-- {
+		if sum+sc.mass[border] >= mass {
 			break
 		}
+		sum += sc.mass[border]
 	}
-	c = c[n:]
-	slices.Reverse(c)
-	return c
+	n, m := 0, 0 // c[:n] is taken, c[n:m] is the border class
+	for i := range c {
+		switch k := class(c[i].x); {
+		case k > border:
+			x := c[i]
+			c[i] = c[m]
+			c[m] = c[n]
+			c[n] = x
+			n, m = n+1, m+1
+		case k == border:
+			c[m], c[i] = c[i], c[m]
+			m++
+		}
+	}
+	slices.SortFunc(c[n:m], byRank)
+	for n < m && sum < mass {
+		sum += c[n].x
+		n++
+	}
+	return c[:max(n, 1)]
 }
 
 // largest appends the k greatest logits in order, greatest first and lower ids first on ties.

@@ -25,6 +25,7 @@ type loop struct {
 	sample   func(lo, hi int)
 	outs     []*seq // who owns Batch.Out rows that are sampled, parallel to outRow
 	outRow   []int
+	scratch  []*scratch // one for each of outs, since they are sampled side by side
 	recent   rate
 	stats    Stats // copied out after each step, but for Finished
 }

@@ -57,7 +57,6 @@ type seq struct {
 	lp      TokenLogprob
 	chosen  int32
 	plp     []TokenLogprob
-	scorer  sampler // for the prompt's log probabilities
 
 	started, first time.Time
 	timing         Timing

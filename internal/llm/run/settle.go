@@ -25,6 +25,9 @@ func (l *loop) collect() {
 			f(s.choice, len(s.tokens), l.batch.Row(last))
 		}
 		l.outs, l.outRow = append(l.outs, s), append(l.outRow, last)
+		if len(l.scratch) < len(l.outs) {
+			l.scratch = append(l.scratch, &scratch{})
+		}
 	}
 }
 
@@ -40,7 +43,7 @@ func (l *loop) score(s *seq, n int) {
 		}
 		row := l.batch.Row(s.out + i)[:l.e.vocab]
 		lp := TokenLogprob{ID: s.tokens[pos]}
-		d := s.sampler.distribution(row, s.gen.req.TopLogprobs, &lp)
+		d := l.scratch[0].distribution(row, s.gen.req.TopLogprobs, &lp)
 		lp.Logprob = float32(float64(row[lp.ID]) - d.max - d.logSum)
 		s.plp = append(s.plp, lp)
 	}
@@ -57,7 +60,7 @@ func (l *loop) sampleRows(lo, hi int) {
 		if s.gen.req.Logprobs {
 			lp = &s.lp
 		}
-		s.chosen = s.sampler.next(l.batch.Row(l.outRow[i])[:l.e.vocab], len(s.tokens), s.made, lp)
+		s.chosen = s.sampler.next(l.scratch[i], l.batch.Row(l.outRow[i])[:l.e.vocab], len(s.tokens), s.made, lp)
 	}
 }
 
