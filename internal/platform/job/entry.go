@@ -264,3 +264,27 @@ func settleChildren(ctx context.Context, tx *db.Tx, parent string, ok bool, now 
 	}
 	return nil
 }
+
+// LogLine is one line of an entry's log.
+type LogLine struct {
+	At    time.Time `json:"at"`
+	Level string    `json:"level"`
+	Text  string    `json:"text"`
+}
+
+// Lines returns the log of an entry of the tenant of ctx, at most 1,000 lines, oldest first. ErrNotFound.
+func Lines(ctx context.Context, q db.Querier, id string) (page.List[LogLine], error) {
+	l := page.List[LogLine]{Items: []LogLine{}}
+	if _, err := Get(ctx, q, id); err != nil {
+		return l, err
+	}
+	scan := func(r db.Row) (x LogLine, err error) {
+		var at int64
+		err = r.Scan(&at, &x.Level, &x.Text)
+		x.At = db.FromMicro(at)
+		return x, err
+	}
+	rows, err := db.List(ctx, q, scan, `SELECT at, level, text FROM job_log WHERE entry_id = $1 ORDER BY seq LIMIT $2`, id, maxLog)
+	l.Items = append(l.Items, rows...)
+	return l, err
+}

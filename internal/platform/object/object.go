@@ -5,6 +5,7 @@ package object
 
 import (
 	"context"
+	"embed"
 	"io"
 	"slices"
 	"strings"
@@ -13,6 +14,11 @@ import (
 
 	"maas/internal/platform/fault"
 )
+
+// Migrations are the tables of unfinished uploads (object/tus), service name "object".
+//
+//go:embed migrations/*.sql
+var Migrations embed.FS
 
 // Errors of this package.
 var (
