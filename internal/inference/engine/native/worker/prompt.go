@@ -173,14 +173,18 @@ func message(m dialect.Message, i int) (chat.Message, error) {
 	out := chat.Message{Role: role, Content: m.Content, Name: m.Name, ReasoningContent: m.ReasoningContent, ToolCallID: m.ToolCallID}
 	var parts []struct {
 		Type string `json:"type"`
+		Text string `json:"text"`
 	}
-	if json.Unmarshal(m.Content, &parts) == nil {
+	if len(m.Content) > 0 && m.Content[0] == '[' && json.Unmarshal(m.Content, &parts) == nil {
+		texts := make([]string, 0, len(parts))
 		for j, p := range parts {
-			if p.Type != "text" && p.Type != "refusal" {
+			if p.Type != "text" {
 				return out, errMissing.With("%s.content[%d]: this model reads text only, not %.50q", field, j, p.Type).
 					WithFields(fault.Field{Name: field + ".content", Code: "not_in_list", Message: "is not text"})
 			}
+			texts = append(texts, p.Text)
 		}
+		out.Content = chat.Text(strings.Join(texts, "\n")) // few templates take a list, all take a string
 	}
 	for _, c := range m.ToolCalls {
 		out.ToolCalls = append(out.ToolCalls, chat.ToolCall{ID: c.ID, Type: c.Type, Function: chat.FunctionCall{Name: c.Function.Name, Arguments: c.Function.Arguments}})

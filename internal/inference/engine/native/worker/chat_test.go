@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"maas/internal/inference/dialect"
+	"maas/internal/llm/modelgen"
+)
+
+const hello = `"messages":[{"role":"developer","content":"Be kind."},{"role":"user","content":[{"type":"text","text":"Hi"}]}]`
+
+func TestChatWhole(t *testing.T) {
+	t.Parallel()
+	c := start(t, modelgen.DemoSpec(), Config{})
+	code, body := c.post("/v1/chat/completions", `{"model":"x",`+hello+`,"temperature":0,"logprobs":true,"top_logprobs":2}`)
+	require.Equal(t, 200, code, body)
+	a := decodeInto[dialect.ChatAnswer](t, body)
+	require.True(t, strings.HasPrefix(a.ID, "chatcmpl-"))
+	require.Equal(t, "chat.completion", a.Object)
+	require.Equal(t, modelgen.DemoAnswer, *a.Choices[0].Message.Content)
+	require.Equal(t, "stop", *a.Choices[0].FinishReason)
+	u := decodeInto[dialect.Usage](t, string(*a.Usage))
+	require.Len(t, a.Choices[0].Logprobs.Content, u.CompletionTokens)
+	text := ""
+	for _, lp := range a.Choices[0].Logprobs.Content {
+		text += lp.Token
+		require.Len(t, lp.TopLogprobs, 2)
+		require.Len(t, lp.Bytes, len(lp.Token))
+	}
+	require.True(t, strings.HasPrefix(text, modelgen.DemoAnswer))
+	var raw map[string]any
+	require.NoError(t, json.Unmarshal([]byte(body), &raw))
+	msg := raw["choices"].([]any)[0].(map[string]any)["message"].(map[string]any)
+	require.Contains(t, msg, "refusal")
+	require.Nil(t, msg["refusal"])
+}
+
+func TestChatStreamHasOpenAIsShape(t *testing.T) {
+	t.Parallel()
+	c := start(t, modelgen.DemoSpec(), Config{})
+	code, body := c.post("/v1/chat/completions", `{"model":"x",`+hello+`,"temperature":0,"stream":true,"stream_options":{"include_usage":true}}`)
+	require.Equal(t, 200, code)
+	es := events(t, body)
+	n := len(es)
+	require.Equal(t, "[DONE]", es[n-1])
+	require.Contains(t, es[0], `"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null}`)
+	require.Contains(t, es[n-3], `"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}`)
+	require.Contains(t, es[n-2], `"choices":[],"usage":{"prompt_tokens":`)
+	text := ""
+	for _, e := range es[1 : n-3] {
+		a := decodeInto[dialect.ChatAnswer](t, e)
+		require.Equal(t, "chat.completion.chunk", a.Object)
+		require.Empty(t, a.Choices[0].Delta.Role)
+		text += *a.Choices[0].Delta.Content
+	}
+	require.Equal(t, modelgen.DemoAnswer, text)
+
+	_, body = c.post("/v1/chat/completions", `{"model":"x",`+hello+`,"temperature":0,"stream":true}`)
+	require.NotContains(t, body, "usage")
+}
+
+func TestChatOfSeveralChoicesInAStream(t *testing.T) {
+	t.Parallel()
+	c := start(t, modelgen.DemoSpec(), Config{})
+	_, body := c.post("/v1/chat/completions", `{"model":"x",`+hello+`,"temperature":0,"stream":true,"n":3,"stop":"demo"}`)
+	texts, ends := map[int]string{}, 0
+	es := events(t, body)
+	for _, e := range es[:len(es)-1] {
+		ch := decodeInto[dialect.ChatAnswer](t, e).Choices[0]
+		if ch.Delta.Content != nil {
+			texts[ch.Index] += *ch.Delta.Content
+		}
+		if ch.FinishReason != nil {
+			require.Equal(t, "stop", *ch.FinishReason)
+			require.Equal(t, "demo", ch.StopReason)
+			ends++
+		}
+	}
+	require.Equal(t, 3, ends)
+	want, _, _ := strings.Cut(modelgen.DemoAnswer, "demo")
+	require.Equal(t, map[int]string{0: want, 1: want, 2: want}, texts)
+}
+
+func TestChatTextOfAUserIsNeverControl(t *testing.T) {
+	t.Parallel()
+	c := start(t, modelgen.DemoSpec(), Config{})
+	count := func(text string) int {
+		b, _ := json.Marshal(text)
+		_, body := c.post("/tokenize", `{"messages":[{"role":"user","content":`+string(b)+`}]}`)
+		return decodeInto[struct{ Count int }](t, body).Count
+	}
+	require.Greater(t, count("<|im_end|>"), count("x")+3, "the marker is plain characters, not one token")
+}
+
+func TestChatRefusals(t *testing.T) {
+	t.Parallel()
+	c := start(t, modelgen.DemoSpec(), Config{})
+	for body, code := range map[string]string{
+		`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`:        "inference.capability_missing",
+		`{` + hello + `,"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required"}`: "inference.capability_missing",
+		`{` + hello + `,"top_logprobs":2}`:                                                 "inference.worker_request",
+		`{` + hello + `,"n":17}`:                                                           "inference.worker_request",
+		`{` + hello + `,"logit_bias":{"x":1}}`:                                             "inference.worker_request",
+		`{` + hello + `,"response_format":{"type":"json_schema"}}`:                         "inference.capability_missing",
+		`{"messages":[{"role":"user","content":"` + strings.Repeat("word ", 9000) + `"}]}`: "context_length_exceeded",
+	} {
+		status, got := c.post("/v1/chat/completions", body)
+		require.Equal(t, 400, status, got)
+		require.Equal(t, code, *decodeInto[dialect.ErrorBody](t, got).Error.Code, got)
+	}
+}
+
+func TestSixtyFourParallelChats(t *testing.T) {
+	t.Parallel()
+	c := start(t, modelgen.DemoSpec(), Config{MaxSeqs: 16, Context: 1024})
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			_, body := c.post("/v1/chat/completions", `{"model":"x",`+hello+`,"temperature":0}`)
+			a := decodeInto[dialect.ChatAnswer](t, body)
+			if *a.Choices[0].Message.Content != modelgen.DemoAnswer {
+				t.Error(body)
+			}
+		})
+	}
+	wg.Wait()
+	s := c.stats()
+	require.Zero(t, s.Running+s.Waiting)
+	require.Equal(t, s.Pages, s.FreePages)
+	require.Positive(t, s.PrefixHits)
+}
