@@ -12,6 +12,7 @@ type feed struct {
 	table Table
 	next  chan struct{}     // closed when table is replaced
 	names map[string]string // public name by deployment
+	owner map[string]string // tenant by deployment
 }
 
 // set gives the table the next version if it says anything new, and returns the one that holds now.
@@ -24,9 +25,10 @@ func (f *feed) set(t Table) Table {
 	}
 	t.Version++
 	f.table = t
-	f.names = make(map[string]string, len(t.Routes))
+	f.names, f.owner = make(map[string]string, len(t.Routes)), make(map[string]string, len(t.Routes))
 	for _, r := range t.Routes {
 		f.names[r.Model.Deployment] = r.Model.ID
+		f.owner[r.Model.Deployment] = r.Model.Tenant
 	}
 	if f.next != nil {
 		close(f.next)
@@ -39,6 +41,13 @@ func (f *feed) name(deployment string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.names[deployment]
+}
+
+// tenants tells who owns each deployment. The map must not be changed.
+func (f *feed) tenants() map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.owner
 }
 
 func (f *feed) get() (Table, <-chan struct{}) {

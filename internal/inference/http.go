@@ -3,6 +3,7 @@ package inference
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -33,9 +34,10 @@ func (s *Service) Routes(api web.API, mux *web.Mux) {
 	web.Post(api, "/inference/deployments/{id}/stop", "inference_deployment_stop", mayWrite, http.StatusOK, act(s.Stop))
 	web.Post(api, "/inference/deployments/{id}/restart", "inference_deployment_restart", mayWrite, http.StatusOK, act(s.Restart))
 	web.Get(api, "/inference/deployments/{id}/replicas", "inference_replica_list", mayRead, http.StatusOK, s.httpReplicas)
-	web.Get(api, "/inference/deployments/{id}/logs", "inference_deployment_logs", mayRead, http.StatusOK, s.httpLogs)
 	web.Get(api, "/inference/deployments/{id}/metrics", "inference_deployment_metrics", mayRead, http.StatusOK, s.httpMetrics)
 	mux.Handle(http.MethodGet, "/inference/deployments/{id}/events", "inference_deployment_events", mayRead, http.HandlerFunc(s.httpEvents))
+	mux.Handle(http.MethodGet, "/inference/deployments/{id}/logs", "inference_deployment_logs", mayRead, http.HandlerFunc(s.httpLogs))
+	web.Get(api, "/overview", "inference_overview_get", mayRead, http.StatusOK, func(ctx context.Context, _ *struct{}) (Overview, error) { return s.Overview(ctx) })
 	web.Post(api, "/inference/fit", "inference_fit_check", mayRead, http.StatusOK, s.httpFit)
 	web.Get(api, "/inference/engines", "inference_engine_list", mayRead, http.StatusOK, s.httpEngines)
 	s.providerRoutes(api)
@@ -163,19 +165,30 @@ func (s *Service) httpReplicas(ctx context.Context, in *refInput) (page.List[Rep
 	return list, nil
 }
 
-type logsInput struct {
-	ID      string `path:"id" maxLength:"200" doc:"id or name"`
-	Tail    int    `query:"tail" minimum:"0" maximum:"10000" doc:"Lines from the end; 0 = 200"`
-	Replica string `query:"replica" maxLength:"64" doc:"default: the newest"`
-	Attempt int    `query:"attempt" minimum:"0" doc:"default: the newest"`
-}
-
-func (s *Service) httpLogs(ctx context.Context, in *logsInput) (LogView, error) {
-	tail := in.Tail
-	if tail == 0 {
-		tail = 200
+// httpLogs answers the end of a log: ?tail= lines (200), ?replica= and ?attempt= (the newest of both). JSON where the client accepts it, else plain text.
+func (s *Service) httpLogs(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	number := func(name string, def, most int) int {
+		n, err := strconv.Atoi(q.Get(name))
+		if err != nil || n <= 0 {
+			return def
+		}
+		return min(n, most)
 	}
-	return s.Logs(ctx, in.ID, in.Replica, in.Attempt, tail)
+	v, err := s.Logs(r.Context(), r.PathValue("id"), q.Get("replica"), number("attempt", 0, 1<<30), number("tail", 200, 10_000))
+	if err != nil {
+		web.WriteProblem(w, r, err)
+		return
+	}
+	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v) // the client is gone if this fails
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for _, line := range v.Lines {
+		_, _ = io.WriteString(w, line+"\n")
+	}
 }
 
 type metricsInput struct {
@@ -243,7 +256,7 @@ func (s *Service) httpEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for i := range list.Items {
-		list.Items[i].Reason = list.Items[i].Reason.In(lang)
+		list.Items[i] = list.Items[i].in(lang)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(list) // the client is gone if this fails
@@ -285,7 +298,7 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		for _, t := range list {
-			t.Reason = t.Reason.In(lang)
+			t = t.in(lang)
 			if out.Send(strconv.FormatInt(t.Seq, 10), "transition", t) != nil {
 				return
 			}

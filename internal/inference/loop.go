@@ -89,6 +89,9 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.adopt(ctx); err != nil {
 		return err
 	}
+	stats := make(chan struct{})
+	go func() { defer close(stats); s.tally(ctx) }()
+	defer func() { <-stats }()
 	tick := time.NewTicker(loopEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {

@@ -28,6 +28,7 @@ type series struct {
 	last         map[string]engine.Load
 	gauges       map[string]engine.Load // newest per replica
 	told         bool                   // an engine told its counters: token rates come from there
+	unwritten    count                  // not yet in the database
 }
 
 type secondTokens struct{ at, tokens int64 }
@@ -148,9 +149,11 @@ func (m *monitor) outcome(o Outcome) {
 	s := m.of(o.Deployment)
 	now := m.now()
 	s.total++
+	failed := o.Class == Broken || o.Class == Unreachable || o.Class == Busy
+	s.unwritten.add(count{requests: 1, errors: map[bool]int64{true: 1}[failed], prompt: int64(o.PromptTokens), cached: int64(o.CachedTokens), completion: int64(o.CompletionTokens)})
 	for _, x := range []*slot{s.fine.at(now), s.coarse.at(now)} {
 		x.requests++
-		if o.Class == Broken || o.Class == Unreachable || o.Class == Busy {
+		if failed {
 			x.errors++
 		}
 		x.prompt += int64(o.PromptTokens)
@@ -206,6 +209,37 @@ func (m *monitor) load(deployment, replica string, l engine.Load) {
 	}
 }
 
+func (c *count) add(o count) {
+	c.requests += o.requests
+	c.errors += o.errors
+	c.prompt += o.prompt
+	c.cached += o.cached
+	c.completion += o.completion
+}
+
+// take returns what was counted since the last call, by deployment.
+func (m *monitor) take() map[string]count {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string]count{}
+	for deployment, s := range m.by {
+		if s.unwritten != (count{}) {
+			out[deployment] = s.unwritten
+			s.unwritten = count{}
+		}
+	}
+	return out
+}
+
+// putBack undoes take where the counts could not be written.
+func (m *monitor) putBack(counts map[string]count) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for deployment, c := range counts {
+		m.of(deployment).unwritten.add(c)
+	}
+}
+
 // quiet forgets the gauges of a replica that no longer serves.
 func (m *monitor) quiet(deployment, replica string) {
 	m.mu.Lock()
@@ -246,12 +280,68 @@ func (m *monitor) live(deployment string) Live {
 	return l
 }
 
-// MetricsView is a deployment's chart: equal steps, oldest first, also those in which nothing happened.
+// MetricsView is a deployment's chart: series that describe themselves, on equal steps, oldest first, also those in which nothing happened.
 type MetricsView struct {
-	WindowS int           `json:"window_s"`
-	StepS   int           `json:"step_s"`
-	Points  []MetricPoint `json:"points"`
-	Summary MetricPoint   `json:"summary"` // over the whole window
+	WindowS int            `json:"window_s"`
+	StepS   int            `json:"step_s"`
+	Series  []MetricSeries `json:"series"`
+	Summary MetricPoint    `json:"summary"` // over the whole window
+}
+
+// MetricSeries is one line of a chart. Lines of one group share a chart. A point is [seconds since 1970, value]; the value is null where nothing was measured.
+type MetricSeries struct {
+	Key    string        `json:"key"`
+	Name   MetricName    `json:"name"`
+	Unit   string        `json:"unit"` // count, tokens, tokens/s, ratio, ms
+	Group  string        `json:"group"`
+	Points [][2]*float64 `json:"points"`
+}
+
+// MetricName is what people call a series.
+type MetricName struct {
+	EN string `json:"en"`
+	ZH string `json:"zh"`
+}
+
+// seriesOf lists what a chart shows of a point. measured says that 0 means that nothing was measured.
+var seriesOf = []struct {
+	key, unit, group, en, zh string
+	measured                 bool
+	of                       func(MetricPoint) float64
+}{
+	{"requests", "count", "requests", "Requests", "请求数", false, func(p MetricPoint) float64 { return float64(p.Requests) }},
+	{"errors", "count", "requests", "Errors", "错误数", false, func(p MetricPoint) float64 { return float64(p.Errors) }},
+	{"tokens_per_s", "tokens/s", "throughput", "Generated tokens per second", "每秒生成词元", false, func(p MetricPoint) float64 { return p.TokensPerS }},
+	{"ttft_ms_p50", "ms", "ttft", "Time to first token, median", "首词元延迟中位数", true, func(p MetricPoint) float64 { return p.TTFTP50 }},
+	{"ttft_ms_p90", "ms", "ttft", "Time to first token, 90 %", "首词元延迟 P90", true, func(p MetricPoint) float64 { return p.TTFTP90 }},
+	{"itl_ms_p50", "ms", "itl", "Time between tokens, median", "词元间隔中位数", true, func(p MetricPoint) float64 { return p.InterTokenP50 }},
+	{"itl_ms_p90", "ms", "itl", "Time between tokens, 90 %", "词元间隔 P90", true, func(p MetricPoint) float64 { return p.InterTokenP90 }},
+	{"duration_ms_p50", "ms", "duration", "Whole time of a request, median", "请求总时长中位数", true, func(p MetricPoint) float64 { return p.DurationP50 }},
+	{"duration_ms_p90", "ms", "duration", "Whole time of a request, 90 %", "请求总时长 P90", true, func(p MetricPoint) float64 { return p.DurationP90 }},
+	{"running", "count", "queue", "Running", "运行中", false, func(p MetricPoint) float64 { return float64(p.Running) }},
+	{"waiting", "count", "queue", "Waiting", "等待中", false, func(p MetricPoint) float64 { return float64(p.Waiting) }},
+	{"kv_usage", "ratio", "kv", "Key/value cache in use", "KV 缓存占用", false, func(p MetricPoint) float64 { return p.KVUsage }},
+	{"prompt_tokens", "tokens", "tokens", "Prompt tokens", "输入词元", false, func(p MetricPoint) float64 { return float64(p.PromptTokens) }},
+	{"cached_tokens", "tokens", "tokens", "Of these from the cache", "其中命中缓存", false, func(p MetricPoint) float64 { return float64(p.CachedTokens) }},
+	{"completion_tokens", "tokens", "tokens", "Generated tokens", "生成词元", false, func(p MetricPoint) float64 { return float64(p.CompletionTokens) }},
+}
+
+// linesOf turns points into lines.
+func linesOf(points []MetricPoint) []MetricSeries {
+	out := make([]MetricSeries, 0, len(seriesOf))
+	for _, d := range seriesOf {
+		line := MetricSeries{Key: d.key, Name: MetricName{EN: d.en, ZH: d.zh}, Unit: d.unit, Group: d.group, Points: make([][2]*float64, 0, len(points))}
+		for _, p := range points {
+			at, v := float64(p.At.Unix()), d.of(p)
+			point := [2]*float64{&at, &v}
+			if d.measured && v == 0 {
+				point[1] = nil
+			}
+			line.Points = append(line.Points, point)
+		}
+		out = append(out, line)
+	}
+	return out
 }
 
 // MetricPoint is one step. Times are milliseconds, 0 where nothing was measured.
@@ -283,7 +373,8 @@ func (m *monitor) chart(deployment string, window time.Duration) MetricsView {
 	if window > fineStep*fineSlots {
 		step = coarseStep
 	}
-	v := MetricsView{WindowS: int(window.Seconds()), StepS: int(step.Seconds()), Points: []MetricPoint{}}
+	v := MetricsView{WindowS: int(window.Seconds()), StepS: int(step.Seconds())}
+	var points []MetricPoint
 	s := m.by[deployment]
 	last := m.now().UnixNano() / int64(step)
 	n := int64(window / step)
@@ -300,8 +391,9 @@ func (m *monitor) chart(deployment string, window time.Duration) MetricsView {
 			}
 		}
 		sum.add(x)
-		v.Points = append(v.Points, x.point(step))
+		points = append(points, x.point(step))
 	}
+	v.Series = linesOf(points)
 	v.Summary = sum.point(window)
 	v.Summary.At = time.Unix(0, (last-n+1)*int64(step)).UTC()
 	return v

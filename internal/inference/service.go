@@ -33,6 +33,7 @@ type Deps struct {
 	Models  model.API
 	Engines []engine.Driver
 	Config  Config
+	Counts  func(ctx context.Context) (models, keys int64, err error) // for the overview, which shows what other services own; nil = not shown
 }
 
 // Service runs deployments. Run must run for anything to start; the other methods answer without it.
@@ -51,6 +52,7 @@ type Service struct {
 	pace    pace
 	router  *Router
 	monitor *monitor
+	counts  func(ctx context.Context) (models, keys int64, err error)
 	metrics *metrics
 	wake    chan struct{} // the loop has something to look at; capacity 1
 	watch   watchers
@@ -66,7 +68,7 @@ func New(d Deps) (*Service, error) {
 		return nil, ErrSpec.WithFields(bad...)
 	}
 	s := &Service{
-		db: d.DB.System(), log: d.Log.With("component", "inference"), now: d.Now, objects: d.Objects, seal: d.Seal, models: d.Models, config: d.Config,
+		db: d.DB.System(), log: d.Log.With("component", "inference"), now: d.Now, objects: d.Objects, seal: d.Seal, models: d.Models, config: d.Config, counts: d.Counts,
 		engines: map[string]engine.Driver{}, host: newHost(d.Config), pace: defaultPace, wake: make(chan struct{}, 1), supervisors: map[string]*supervisor{},
 	}
 	for _, e := range d.Engines {

@@ -210,3 +210,8 @@ func (store) replicasOf(ctx context.Context, q db.Querier, list []Deployment) (m
 	}
 	return out, nil
 }
+
+// ofVersion lists the deployments of a model version.
+func (store) ofVersion(ctx context.Context, q db.Querier, tenant, version string) ([]Deployment, error) {
+	return db.List(ctx, q, scanDeployment, `SELECT `+deploymentColumns+` FROM inference_deployment WHERE tenant_id = $1 AND version_id = $2 ORDER BY id LIMIT 1000`, tenant, version)
+}

@@ -152,9 +152,20 @@ type Transition struct {
 	Attempt    int       `json:"attempt"`
 	From       string    `json:"from"`
 	To         string    `json:"to"`
+	Code       string    `json:"code"`    // of the reason
+	Message    string    `json:"message"` // of the reason
 	Reason     *Reason   `json:"reason"`
 	At         time.Time `json:"at"`
 	tenant     string
+}
+
+// in puts the reason's words into a language.
+func (t Transition) in(lang string) Transition {
+	t.Reason = t.Reason.In(lang)
+	if t.Reason != nil {
+		t.Code, t.Message = t.Reason.Code, t.Reason.Message
+	}
+	return t
 }
 
 // view makes the outside form: the row, its replicas, and what the supervisors know at this moment.
