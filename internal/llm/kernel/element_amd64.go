@@ -91,3 +91,25 @@ func (c *KV) valuesVector(out []float32, s []float32, at int, fade float32) {
 		valuesF32AVX2(&out[0], &s[0], &c.full[at], len(out), len(s), fade)
 	}
 }
+
+// attends4 reports whether four heads of that size at once have assembly.
+func (l Level) attends4(headDim int) bool {
+	return (l == AVX512 || l == AVX512VNNI) && headDim%16 == 0 && headDim <= maxDim4
+}
+
+func (c *KV) scores4(s *[4][PageLen]float32, q []float32, at int) {
+	if c.shape.Half {
+		scoresF16x4(&s[0][0], &q[0], &c.half[at], len(q)/4)
+	} else {
+		scoresF32x4(&s[0][0], &q[0], &c.full[at], len(q)/4)
+	}
+}
+
+func (c *KV) values4(out []float32, s *[4][PageLen]float32, lo, hi, at int, fade *[4]float32) {
+	dim := len(out) / 4
+	if c.shape.Half {
+		valuesF16x4(&out[0], &s[0][lo], &c.half[at+lo*dim], dim, hi-lo, &fade[0])
+	} else {
+		valuesF32x4(&out[0], &s[0][lo], &c.full[at+lo*dim], dim, hi-lo, &fade[0])
+	}
+}

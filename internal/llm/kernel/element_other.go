@@ -14,3 +14,7 @@ func (Level) attends(int) bool                                             { ret
 func (*KV) scoresVector(*[PageLen]float32, []float32, int)                 {}
 func softPageVector(*[PageLen]float32, float32, float32) (_, _, _ float32) { return 0, 0, 0 }
 func (*KV) valuesVector(_, _ []float32, _ int, _ float32)                  {}
+
+func (Level) attends4(int) bool                                                 { return false }
+func (*KV) scores4(*[4][PageLen]float32, []float32, int)                        {}
+func (*KV) values4([]float32, *[4][PageLen]float32, int, int, int, *[4]float32) {}

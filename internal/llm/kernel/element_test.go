@@ -165,7 +165,7 @@ func TestAttendIsBitEqual(t *testing.T) {
 				const length = 150
 				c := NewKV(KVShape{Layers: 2, Heads: 2, HeadDim: dim, Half: half}, 5)
 				c.half, c.full = guarded(t, c.half), guarded(t, c.full)
-				table := []int32{3, 0, 4, 2, 1}
+				table, other := []int32{3, 0, 4, 2, 1}, []int32{3, 0, 4, 2, 1}
 				for i := range c.half { // what earlier owners left in slots that are not seen
 					c.half[i] = 0x7e00
 				}
@@ -177,7 +177,13 @@ func TestAttendIsBitEqual(t *testing.T) {
 				}
 				var queries []Query
 				for _, pos := range []int{0, 1, 30, 31, 32, 33, 63, 64, 100, 127, 128, 149} {
-					queries = append(queries, Query{table, pos})
+					queries = append(queries, Query{table[:pos/PageLen+1], pos})
+				}
+				for i, pos := range []int{140, 3, 149, 148, 147, 146, 145, 7} { // a second sequence of the same pages, now and then interrupted
+					queries = append(queries, Query{other[:pos/PageLen+1], pos})
+					if i%3 == 2 {
+						queries = append(queries, Query{table, 20 + i})
+					}
 				}
 				q := guarded(t, randomFloats(r, len(queries)*o.Heads*dim))
 				want, got := make([]float32, len(q)), guarded(t, make([]float32, len(q)))

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"unsafe"
 
 	"maas/internal/llm/quant"
 )
@@ -127,7 +128,7 @@ func (c *KV) attendAt(p *Pool, level Level, out, q []float32, layer int, queries
 		panic("kernel: shapes of an attention do not fit")
 	}
 	t := attend{c, out, q, layer, queries, o, level}
-	items := len(queries) * o.Heads
+	items := len(queries) * c.shape.Heads
 	var work int
 	for i := range queries {
 		work += (queries[i].Pos + 1) * o.Heads * c.shape.HeadDim
@@ -139,57 +140,57 @@ func (c *KV) attendAt(p *Pool, level Level, out, q []float32, layer int, queries
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.attend = t
-	p.share(&p.attend, items, max(items/(8*p.workers), 1))
+	grain := max(items/(8*p.workers), 1)
+	if grain > 4 {
+		grain &^= 3 // whole tiles of four rows
+	}
+	p.share(&p.attend, items, grain)
 	p.attend = attend{}
 }
 
-// run computes the (query, head) pairs lo..hi, query-major.
+// run computes lo..hi of KVHeads*len(queries) pairs of a key/value head and a query, heads outermost: neighbours look at the same keys.
 func (t *attend) run(lo, hi int) {
-	n := t.c.shape.HeadDim
-	for i := lo; i < hi; i++ {
-		query, head := &t.queries[i/t.o.Heads], i%t.o.Heads
-		at := i * n
-		kv := head / (t.o.Heads / t.c.shape.Heads)
-		if t.level.attends(n) {
-			t.c.attendVector(t.out[at:at+n], t.q[at:at+n], t.layer, kv, query, &t.o)
-		} else {
-			t.c.attendOne(t.out[at:at+n], t.q[at:at+n], t.layer, kv, query, &t.o)
+	rows := len(t.queries)
+	for lo < hi {
+		kv, row := lo/rows, lo%rows
+		n := min(hi-lo, rows-row)
+		for end := row + n; row < end; {
+			same := 1
+			for row+same < end && unsafe.SliceData(t.queries[row+same].Table) == unsafe.SliceData(t.queries[row].Table) {
+				same++
+			}
+			t.sequence(kv, row, same)
+			row += same
 		}
+		lo += n
 	}
 }
 
-// attendVector is attendOne with vector instructions: the same steps, page by page.
-func (c *KV) attendVector(out, q []float32, layer, head int, query *Query, o *AttendOptions) {
-	n := c.shape.HeadDim
-	first := 0
-	if o.Window > 0 {
-		first = max(0, query.Pos-o.Window+1)
-	}
-	clear(out)
-	m, sum, inf := float32(math.Inf(-1)), float32(0), float32(math.Inf(-1))
-	var s [PageLen]float32
-	for j := first / PageLen; j <= query.Pos/PageLen; j++ {
-		lo, hi := max(0, first-j*PageLen), min(PageLen, query.Pos-j*PageLen+1)
-		at := c.at(int(query.Table[j]), layer, head)
-		c.scoresVector(&s, q, at)
-		for i := range lo {
-			s[i] = inf
-		}
-		for i := hi; i < PageLen; i++ {
-			s[i] = inf
-		}
-		scale := o.Scale
-		if o.SoftCap != 0 {
-			for i := lo; i < hi; i++ {
-				s[i] = o.SoftCap * Tanh(float32(s[i]*scale)/o.SoftCap)
+// sequence computes n queries of one sequence from row on, for the query heads of one key/value head: four at a time where that has assembly.
+func (t *attend) sequence(kv, row, n int) {
+	dim, group := t.c.shape.HeadDim, t.o.Heads/t.c.shape.Heads
+	at := func(pair int) (q, head int) { return row + pair/group, kv*group + pair%group }
+	pairs, pair := n*group, 0
+	if t.level.attends4(dim) {
+		for ; pair+4 <= pairs; pair += 4 {
+			var four quad
+			for i := range four.slot {
+				r, head := at(pair + i)
+				four.row[i], four.slot[i] = r, (r*t.o.Heads+head)*dim
 			}
-			scale = 1
+			t.attend4(kv, &four)
 		}
-		top, fade, part := softPageVector(&s, scale, m)
-		m, sum = top, float32(sum*fade)+part
-		c.valuesVector(out, s[lo:hi], at+n*PageLen+lo*n, fade)
 	}
-	Scale(out, 1/sum)
+	for ; pair < pairs; pair++ {
+		r, head := at(pair)
+		slot := (r*t.o.Heads + head) * dim
+		out, q := t.out[slot:slot+dim], t.q[slot:slot+dim]
+		if t.level.attends(dim) {
+			t.c.attendVector(out, q, t.layer, kv, &t.queries[r], &t.o)
+		} else {
+			t.c.attendOne(out, q, t.layer, kv, &t.queries[r], &t.o)
+		}
+	}
 }
 
 // attendOne is the definition of the attention of one query head.

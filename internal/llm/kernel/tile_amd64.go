@@ -3,6 +3,7 @@ package kernel
 //go:generate sh -c "cd gen && go run . -set avx512 -pkg kernel -out ../tile_avx512_amd64.s -stubs ../tile_avx512_amd64.go"
 //go:generate sh -c "cd gen && go run . -set avx2 -pkg kernel -out ../tile_avx2_amd64.s -stubs ../tile_avx2_amd64.go"
 //go:generate sh -c "cd gen && go run . -set element -pkg kernel -out ../element_amd64.s -stubs ../element_stub_amd64.go"
+//go:generate sh -c "cd gen && go run . -set attend -pkg kernel -out ../attend_amd64.s -stubs ../attend_stub_amd64.go"
 
 var tiles512 = [...][]tile{
 	formF32:  {f32T512x1, f32T512x2, f32T512x4, f32T512x8},

@@ -15,6 +15,7 @@ func TestCommittedAssemblyIsCurrent(t *testing.T) {
 	for set, files := range map[string][2]string{
 		"avx2":    {"tile_avx2_amd64.s", "tile_avx2_amd64.go"},
 		"avx512":  {"tile_avx512_amd64.s", "tile_avx512_amd64.go"},
+		"attend":  {"attend_amd64.s", "attend_stub_amd64.go"},
 		"element": {"element_amd64.s", "element_stub_amd64.go"},
 	} {
 		t.Run(set, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	set := flag.String("set", "", "avx2, avx512 or element")
+	set := flag.String("set", "", "avx2, avx512, element or attend")
 	ConstraintExpr("amd64")
 	flag.Parse()
 	switch *set {
@@ -22,6 +22,8 @@ func main() {
 		avx2()
 	case "element":
 		element()
+	case "attend":
+		attend()
 	case "avx512":
 		avx512()
 	default:
