@@ -3,6 +3,7 @@ package inference
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -324,7 +325,7 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request) {
 		case <-pulse.C: // the live figures move without a change of state
 		}
 		v, err := s.Deployment(ctx, d.ID)
-		if fault.KindOf(err) == fault.NotFound {
+		if errors.Is(err, ErrDeploymentNotFound) {
 			_ = out.Send("", "deleted", struct {
 				ID string `json:"id"`
 			}{d.ID})

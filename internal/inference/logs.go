@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"maas/internal/inference/engine"
-	"maas/internal/platform/fault"
+	"maas/internal/platform/object"
 )
 
 // LogView is the end of an attempt's log. Engines log no prompts and no answers.
@@ -67,10 +67,10 @@ func (s *Service) logText(ctx context.Context, r Replica, attempt int) ([]byte, 
 		return nil, nil
 	}
 	body, _, err := s.objects.Get(ctx, logKey(r.Tenant, r.ID, attempt), 0, -1)
-	if fault.KindOf(err) == fault.NotFound {
+	switch {
+	case errors.Is(err, object.ErrNotFound):
 		return nil, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(body, 2*logBytes))
