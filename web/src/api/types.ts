@@ -1,0 +1,70 @@
+// Shapes of the management API that the console uses. Times are RFC 3339 text in UTC and missing when there is none.
+
+export interface List<T> { items: T[]; next: string | null }
+export interface ReasonInfo { code: string; message: string; hint?: string; at?: string }
+
+export interface AuthConfig { setup_required: boolean; registration: string; version: string; password: { min_length: number }; demo_model: boolean }
+
+export type Role = 'owner' | 'admin' | 'developer' | 'viewer'
+export interface UserProfile { first_name?: string; last_name?: string; avatar_url?: string; organization?: string }
+export interface User {
+  id: string; username: string; email: string; status: string; role: Role; profile?: UserProfile; locale?: string; last_login_at?: string; created_at: string; updated_at: string; rev: number
+  tenant?: { id: string; name: string }; permissions?: string[]
+}
+export interface Login { access_token: string; token_type: string; expires_in: number; user?: User }
+export interface Session { id: string; user_agent?: string; ip?: string; created_at: string; last_used_at?: string; expires_at?: string; current?: boolean }
+
+export interface ApiKey {
+  id: string; name: string; owner?: { id: string; email: string }; models?: string[] | null; prefix: string; last4: string; state: 'active' | 'expired' | 'revoked'
+  expires_at?: string; last_used_at?: string; created_at: string; updated_at: string; rev: number; secret?: string
+}
+
+export interface UsageRow { at?: string; model?: string; key_id?: string; key_name?: string; user_id?: string; requests: number; errors: number; prompt_tokens: number; cached_tokens: number; completion_tokens: number }
+export interface Usage { items: UsageRow[]; totals: Omit<UsageRow, 'at'> }
+export interface UsageRequest {
+  request_id: string; at: string; model: string; deployment_id?: string; key_id?: string; key_name?: string; user_id?: string; op: string; stream: boolean; status: number; end: string
+  prompt_tokens: number; cached_tokens: number; completion_tokens: number; ttft_ms: number; duration_ms: number; source: string
+}
+
+export type VersionStatus = 'pending' | 'validating' | 'ready' | 'warned' | 'rejected' | 'failed' | 'retired'
+export interface ModelFile { path: string; size_bytes: number; sha256: string }
+export interface ModelVersion {
+  id: string; model_id: string; name: string; number: number; status: VersionStatus; message?: string; format?: string; architecture?: string; parameters?: number; context_length?: number; quantization?: string
+  size_bytes: number; manifest_sha256?: string; files?: ModelFile[] | null; reason?: ReasonInfo | null; job_id?: string; created_at: string; metadata?: Record<string, unknown> & { memory?: { context: number; slots: number; bytes: number }[] }
+}
+export interface Model { id: string; name: string; description?: string; visibility: string; latest: ModelVersion | null; versions_count: number; size_bytes: number; created_at: string; updated_at: string; rev: number }
+export interface Check { id: string; result: 'pass' | 'warn' | 'reject' | 'skip'; code?: string; message?: string; path?: string; detail?: string; ms?: number }
+export interface Report { status: string; checks: Check[] | null }
+
+export type DeploymentStatus = 'stopped' | 'pending' | 'starting' | 'ready' | 'degraded' | 'updating' | 'failed' | 'deleting'
+export interface Replica { id: string; state: string; attempt: number; pid?: number; reason?: ReasonInfo | null; started_at?: string; ready_at?: string }
+export interface Need { host_bytes: number; parts?: { weights: number; kv: number; scratch: number; fixed: number }; max_context?: number }
+export interface Deployment {
+  id: string; name: string; model?: { id: string; name: string; version: number; version_id: string } | null; provider?: { id: string; name: string } | null; upstream_model?: string; engine: string; engine_reason?: string
+  desired: 'running' | 'stopped'; status: DeploymentStatus; reason?: ReasonInfo | null; progress?: { done: number; total: number; unit: string } | null; context?: number; concurrency?: number
+  config?: { max_tokens?: number; temperature?: number; top_p?: number }; need?: Need | null; measured_bytes?: number; replicas?: Replica[] | null
+  live?: { running: number; waiting: number; kv_usage: number; tokens_per_s: number; ttft_ms_p50: number; requests_total: number } | null; created_at: string; updated_at: string; rev: number
+}
+export interface Transition { id?: string; at: string; from?: string; to?: string; state?: string; reason?: ReasonInfo | null; replica_id?: string; message?: string }
+export interface MetricSeries { key: string; name?: { zh?: string; en?: string } | string; unit?: string; group?: string; kind?: string; points?: [number, number | null][] | { at: string; value: number | null }[] }
+export interface Metrics { series?: MetricSeries[]; items?: Record<string, number | string>[] }
+export interface LogLine { at?: string; level?: string; text?: string; message?: string; replica_id?: string }
+export interface Fit { fits: boolean; engine?: string; need?: Need | null; have_bytes?: number; max_context?: number; reason?: ReasonInfo | null }
+export interface Engine { name: string; title?: string; available?: boolean; reason?: ReasonInfo | null; formats?: string[] | null }
+
+export interface Provider { id: string; name: string; kind: string; base_url: string; api_key_set: boolean; status?: string; reason?: ReasonInfo | null; created_at: string; updated_at?: string; rev?: number }
+export interface ProviderTest { ok: boolean; latency_ms?: number; error?: ReasonInfo | string | null }
+
+export interface Job {
+  id: string; kind: string; subject?: { kind: string; id: string } | null; state: 'queued' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'cancelled'; stage?: string
+  progress?: { done: number; total: number; unit?: string; percent?: number; eta_s?: number } | null; waiting?: { code: string; message: string; position?: number; since?: string } | null
+  error?: { code: string; title?: string; detail?: string; message?: string; hint?: string } | null; attempt: number; created_at: string; started_at?: string; finished_at?: string
+}
+
+export interface Overview {
+  requests_24h: number; tokens_24h: number; errors_24h: number; deployments: { ready: number; total: number }; models: number; keys: number; series: { at: string; requests: number; completion_tokens: number }[] | null
+}
+
+export interface ChatMessage { role: 'system' | 'user' | 'assistant'; content: string }
+export interface TokenUsage { prompt_tokens: number; completion_tokens: number; total_tokens: number; prompt_tokens_details?: { cached_tokens?: number } | null }
+export interface ListedModel { id: string; object: string; owned_by?: string; maas?: { context_length?: number; max_output?: number; state?: string } | null }
