@@ -75,7 +75,7 @@ func TestGolden(t *testing.T) {
 			tmpl, err := Compile(string(src), Limits{Time: 10 * time.Second})
 			require.NoError(t, err)
 			for c, conv := range convs {
-				vars, err := conv.input().vars()
+				vars, err := conv.input().vars(shape{})
 				require.NoError(t, err)
 				parts, err := tmpl.render(vars, conv.input().Now)
 				got := short(joinParts(parts))
@@ -90,5 +90,41 @@ func TestGolden(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRenderAccepts: what clients send is rendered by nearly every published template, also where Python's renderer fails for the shape of the input.
+func TestRenderAccepts(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(oracle.LlamaCPP(t), "models", "templates")
+	files, err := filepath.Glob(filepath.Join(dir, "*.jinja"))
+	require.NoError(t, err)
+	convs := conversations(t)
+	// These want variables of their own (functions, datetime) or calls in a shape of their own.
+	elsewhere := map[string]bool{"CohereForAI-c4ai-command-r-plus-tool_use.jinja": true, "fireworks-ai-llama-3-firefunction-v2.jinja": true}
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		require.NoError(t, err)
+		tmpl, err := Compile(string(src), Limits{Time: 10 * time.Second})
+		require.NoError(t, err)
+		for _, c := range []string{"single", "system", "turns", "parts", "parallel"} {
+			parts, err := tmpl.Render(convs[c].input())
+			if errors.Is(err, ErrRaised) {
+				continue
+			}
+			name := filepath.Base(file) + " " + c
+			if err != nil && !elsewhere[filepath.Base(file)] {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err != nil {
+				continue
+			}
+			text := joinParts(parts)
+			if c == "parts" {
+				require.Contains(t, text, "First part.", name)
+				require.Contains(t, text, "Second part.", name)
+				require.NotContains(t, text, "'type'", name)
+			}
+		}
 	}
 }

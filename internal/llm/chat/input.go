@@ -5,8 +5,15 @@ import (
 	"encoding/json"
 )
 
+// shape says how a conversation is put to the template.
+type shape struct {
+	flat bool // content is a text: parts are joined by line ends
+	full bool // no none: content is a text, tools and documents are left out when there are none
+	text bool // the arguments of calls are the text of a JSON object, not the object
+}
+
 // vars gives the conversation to the template, in the shape that published templates expect. Only the texts of the begin and end tokens and the roles are trusted.
-func (in Input) vars() (map[string]value, error) {
+func (in Input) vars(sh shape) (map[string]value, error) {
 	vars := map[string]value{}
 	for k, raw := range in.Kwargs {
 		v, err := fromJSON(raw)
@@ -17,7 +24,7 @@ func (in Input) vars() (map[string]value, error) {
 	}
 	messages := &list{}
 	for i, m := range in.Messages {
-		d, err := m.value()
+		d, err := m.value(sh)
 		if err != nil {
 			return nil, ErrMessage.With("message %d: %s", i, err)
 		}
@@ -32,7 +39,9 @@ func (in Input) vars() (map[string]value, error) {
 		if err != nil {
 			return nil, ErrMessage.With("%s: %s", name, err)
 		}
-		vars[name] = v
+		if v != nil || !sh.full {
+			vars[name] = v
+		}
 	}
 	return vars, nil
 }
@@ -53,7 +62,7 @@ func rawList(raws []json.RawMessage) (value, error) {
 	return l, nil
 }
 
-func (m Message) value() (*dict, error) {
+func (m Message) value(sh shape) (*dict, error) {
 	d := newDict()
 	d.put("role", foreign(m.Role))
 	switch raw := bytes.TrimSpace(m.Content); {
@@ -62,8 +71,14 @@ func (m Message) value() (*dict, error) {
 		if err != nil {
 			return nil, err
 		}
+		if l, ok := v.(*list); ok && sh.flat {
+			v = flatten(l)
+		}
+		if v == nil && sh.full {
+			v = foreign("")
+		}
 		d.put("content", v)
-	case len(m.ToolCalls) > 0:
+	case len(m.ToolCalls) > 0 && !sh.full:
 		d.put("content", nil)
 	default:
 		d.put("content", foreign(""))
@@ -76,18 +91,36 @@ func (m Message) value() (*dict, error) {
 	if len(m.ToolCalls) > 0 {
 		calls := &list{}
 		for _, c := range m.ToolCalls {
-			calls.items = append(calls.items, c.value())
+			calls.items = append(calls.items, c.value(sh))
 		}
 		d.put("tool_calls", calls)
 	}
 	return d, nil
 }
 
-func (c ToolCall) value() *dict {
+// flatten joins parts that are text; a list with other parts stays.
+func flatten(l *list) value {
+	var texts []str
+	for _, p := range l.items {
+		d, ok := p.(*dict)
+		if !ok {
+			return l
+		}
+		v, _ := d.get(lit("text"))
+		s, ok := v.(str)
+		if !ok {
+			return l
+		}
+		texts = append(texts, s)
+	}
+	return join(texts, foreign("\n"))
+}
+
+func (c ToolCall) value(sh shape) *dict {
 	f := newDict()
 	f.put("name", foreign(c.Function.Name))
 	f.put("arguments", foreign(c.Function.Arguments))
-	if v, err := fromJSON([]byte(c.Function.Arguments)); err == nil {
+	if v, err := fromJSON([]byte(c.Function.Arguments)); err == nil && !sh.text {
 		if _, ok := v.(*dict); ok { // templates print the arguments as JSON: an object, not the text of one
 			f.put("arguments", v)
 		}
