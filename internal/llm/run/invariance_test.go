@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -91,9 +90,9 @@ func TestAnswersDoNotDependOnCompany(t *testing.T) {
 				got, _ = runTraced(t, l.open(t, Options{Pool: workers(t, threads)}), p, n)
 				same(t, "threads", got)
 			}
-			same(t, "batch of 8", inCompany(t, l.open(t, Options{MaxSeqs: 8}), p, n, 0))
-			small := l.open(t, Options{MaxSeqs: 8, KVBytes: 14 * l.m.Config.PageBytes(quant.F16), ChunkTokens: 32})
-			same(t, "preempted", inCompany(t, small, p, n, 2))
+			same(t, "batch of 8", inCompany(t, l, Options{MaxSeqs: 8}, p, n))
+			same(t, "short of pages", inCompany(t, l, Options{MaxSeqs: 8, KVBytes: 14 * l.m.Config.PageBytes(quant.F16), ChunkTokens: 32}, p, n))
+			same(t, "preempted twice", preemptedTwice(t, l, p, n))
 			same(t, "folder", fromFolder(t, spec, p, n))
 			was := kernel.Current()
 			t.Cleanup(func() { require.NoError(t, kernel.Use(was)) })
@@ -106,19 +105,58 @@ func TestAnswersDoNotDependOnCompany(t *testing.T) {
 	}
 }
 
-// inCompany runs the traced request beside seven others and requires that many preemptions.
-func inCompany(t *testing.T, e *Engine, p []int32, n int, preemptions int64) trace {
+// inCompany runs the traced request beside seven others.
+func inCompany(t *testing.T, l loaded, o Options, p []int32, n int) trace {
 	t.Helper()
-	var wg sync.WaitGroup
+	e, err := newEngine(l.m, l.tok, o)
+	require.NoError(t, err)
+	var streams []*Stream
 	for i := range 7 {
 		s, err := e.Generate(context.Background(), Request{Prompt: prompt(40+9*i, 300, 100+i), MaxTokens: 40, IgnoreEOS: true, Salt: "b"})
 		require.NoError(t, err)
-		wg.Go(func() { read(t, s, 1) })
+		streams = append(streams, s)
 	}
-	got, _ := runTraced(t, e, p, n)
-	wg.Wait()
-	require.GreaterOrEqual(t, e.Stats().Preemptions, preemptions)
-	return got
+	r, tr := traced(p, n)
+	s, err := e.Generate(context.Background(), r)
+	require.NoError(t, err)
+	go e.run()
+	tr.ids = read(t, s, 1).ids[0]
+	for _, s := range streams {
+		read(t, s, 1)
+	}
+	idle(t, e)
+	return *tr
+}
+
+// preemptedTwice steps the engine by hand, takes the sequence's pages away twice, once with and once without what the prefix tree kept of them.
+func preemptedTwice(t *testing.T, l loaded, p []int32, n int) trace {
+	t.Helper()
+	e, err := newEngine(l.m, l.tok, Options{})
+	require.NoError(t, err)
+	r, tr := traced(p, n)
+	s, err := e.Generate(context.Background(), r)
+	require.NoError(t, err)
+	for e.loop.intake(); e.loop.step(); {
+		if len(e.loop.running) == 0 {
+			break
+		}
+		seq := e.loop.running[0]
+		if seq.made == 5 || seq.made == 12 {
+			e.loop.preempt(seq)
+		}
+		if seq.made == 12 {
+			var all []int32
+			for page, ok := e.loop.pool.take(); ok; page, ok = e.loop.pool.take() {
+				all = append(all, page)
+			}
+			require.Len(t, all, e.loop.pool.total)
+			e.loop.pool.free = all
+		}
+	}
+	require.EqualValues(t, 2, e.loop.stats.Preemptions)
+	require.EqualValues(t, 96, e.loop.stats.PrefixHits)
+	tr.ids = read(t, s, 1).ids[0]
+	return *tr
 }
 
 func fromFolder(t *testing.T, spec modelgen.Spec, p []int32, n int) trace {
