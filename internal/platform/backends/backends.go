@@ -4,4 +4,5 @@ package backends
 import (
 	_ "maas/internal/platform/db/postgres" // postgres://
 	_ "maas/internal/platform/db/sqlite"   // sqlite:
+	_ "maas/internal/platform/object/file" // file:
 )
