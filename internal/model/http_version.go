@@ -24,12 +24,12 @@ func (s *Service) versionRoutes(api web.API, mux *web.Mux) {
 }
 
 type versionIn struct {
-	idIn
-	N int `path:"n" minimum:"1" doc:"Number of the version"`
+	ID string `path:"id" maxLength:"128" doc:"Id or name of the model"`
+	N  int    `path:"n" minimum:"1" doc:"Number of the version"`
 }
 
 type versionsIn struct {
-	idIn
+	ID    string `path:"id" maxLength:"128" doc:"Id or name of the model"`
 	Limit int    `query:"limit" minimum:"0" maximum:"200"`
 	After string `query:"after" maxLength:"2048"`
 }
@@ -39,7 +39,7 @@ func (s *Service) httpVersions(ctx context.Context, in *versionsIn) (page.List[V
 }
 
 func (s *Service) httpAddVersion(ctx context.Context, in *struct {
-	idIn
+	ID   string `path:"id" maxLength:"128"`
 	Body NewVersion
 }) (Version, error) {
 	v, err := s.AddVersion(ctx, in.ID, in.Body)

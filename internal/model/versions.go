@@ -63,9 +63,14 @@ func (s *Service) AddVersion(ctx context.Context, ref string, in NewVersion) (Ve
 				return err
 			}
 		}
-		v.JobID, err = job.Enqueue(ctx, tx, Validate, validateArgs{Version: v.ID}, job.Options{Key: v.ID, SubjectKind: "model_version", SubjectID: v.ID})
-		return err
+		return enqueue(ctx, tx, v)
 	})
+}
+
+// enqueue has the version checked.
+func enqueue(ctx context.Context, tx *db.Tx, v *Version) (err error) {
+	v.JobID, err = job.Enqueue(ctx, tx, Validate, validateArgs{Version: v.ID}, job.Options{Key: v.ID, SubjectKind: "model_version", SubjectID: v.ID})
+	return err
 }
 
 // uploaded looks the uploads up. keys is the object of each file, by hash.
@@ -80,7 +85,7 @@ func (s *Service) uploaded(ctx context.Context, m Model, in []NewFile) (files []
 			}
 			u, err := tus.Get(ctx, q, f.UploadID)
 			switch {
-			case fault.KindOf(err) == fault.NotFound && err != nil:
+			case err != nil && fault.KindOf(err) == fault.NotFound:
 				wrong("not_found", "there is no such upload")
 				continue
 			case err != nil:

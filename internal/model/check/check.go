@@ -185,7 +185,16 @@ func row(result Result, e *fault.Error) Row {
 	return r
 }
 
-func reject(e *fault.Error) Row { return row(Reject, e) }
+// damaged is the next step where the error knows no better one.
+const damaged = "The file is damaged or was written by a faulty program: get it again from its source"
+
+func reject(e *fault.Error) Row {
+	r := row(Reject, e)
+	if r.Hint == "" {
+		r.Hint = damaged
+	}
+	return r
+}
 
 func warn(e *fault.Error) Row { return row(Warn, e) }
 
