@@ -191,7 +191,7 @@ func (r *rig) codes(t *testing.T, name string) string {
 func TestLifeOfADeployment(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		r := start(t, d, fake.Script{Load: 30 * time.Millisecond, Need: 64 << 20, PerToken: 1 << 10})
+		r := start(t, d, fake.Script{Load: 200 * time.Millisecond, Need: 64 << 20, PerToken: 1 << 10})
 		ctx := as(t, "ten_a")
 		v, err := r.Deploy(ctx, NewDeployment{Name: "toy", Model: "toy", Config: engine.Defaults{MaxTokens: 7}})
 		require.NoError(t, err)
