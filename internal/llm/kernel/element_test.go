@@ -207,23 +207,25 @@ func TestAttendIsBitEqual(t *testing.T) {
 func BenchmarkAttend(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for _, half := range []bool{true, false} {
-		for _, length := range []int{128, 2048} {
-			const heads, dim = 12, 64
-			c := NewKV(KVShape{Layers: 1, Heads: heads, HeadDim: dim, Half: half}, length/PageLen)
+		for _, length := range []int{128, 512, 2048} {
+			const heads, dim, layers = 12, 64, 12 // all layers in turn, so that keys and values come from memory as they do in a model
+			c := NewKV(KVShape{Layers: layers, Heads: heads, HeadDim: dim, Half: half}, length/PageLen)
 			table := make([]int32, length/PageLen)
 			for i := range table {
 				table[i] = int32(i)
 			}
 			for i := range length {
-				c.Put(0, i/PageLen, i%PageLen, randomFloats(r, heads*dim), randomFloats(r, heads*dim))
+				for layer := range layers {
+					c.Put(layer, i/PageLen, i%PageLen, randomFloats(r, heads*dim), randomFloats(r, heads*dim))
+				}
 			}
 			q, out := randomFloats(r, heads*dim), make([]float32, heads*dim)
 			queries := []Query{{table, length - 1}}
 			for _, level := range Levels() {
 				b.Run(fmt.Sprintf("half=%v/%d/%s", half, length, level), func(b *testing.B) {
 					b.ReportAllocs()
-					for range b.N {
-						c.attendAt(nil, level, out, q, 0, queries, AttendOptions{Heads: heads, Scale: 0.125})
+					for i := range b.N {
+						c.attendAt(nil, level, out, q, i%layers, queries, AttendOptions{Heads: heads, Scale: 0.125})
 					}
 				})
 			}
