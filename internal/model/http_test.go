@@ -3,10 +3,12 @@ package model
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -184,6 +186,38 @@ func TestUploadsThatCannotBeUsed(t *testing.T) {
 		x.do("viewer.a", http.MethodPost, "/api/v1/models/one/versions", NewVersion{Files: []NewFile{{"x", own}}}).want(http.StatusForbidden)
 		m := decode[Model](x.do("dev.a", http.MethodGet, "/api/v1/models/one", nil).want(http.StatusOK))
 		require.Equal(x.t, 0, m.Versions)
+	})
+}
+
+// The promised SHA-256 is compared when the last byte has come.
+func TestWrongHashIsRefused(t *testing.T) {
+	t.Parallel()
+	each(t, func(x *set) {
+		b := gguf(x.t, modelgen.Spec{})
+		meta := "purpose " + base64.StdEncoding.EncodeToString([]byte("model")) + ",sha256 " + base64.StdEncoding.EncodeToString([]byte(sha(b)))
+		at := x.do("dev.a", http.MethodPost, "/api/v1/uploads", nil, "Tus-Resumable", "1.0.0", "Upload-Length", strconv.Itoa(len(b)), "Upload-Metadata", meta).want(http.StatusCreated).header.Get("Location")
+		b[1000] ^= 1
+		a := x.do("dev.a", http.MethodPatch, at, b, "Tus-Resumable", "1.0.0", "Upload-Offset", "0", "Content-Type", "application/offset+octet-stream")
+		require.GreaterOrEqual(x.t, a.status, 400)
+		require.Contains(x.t, string(a.body), "upload.checksum")
+	})
+}
+
+// Equal and empty files are kept once and come back under every path.
+func TestEqualAndEmptyFiles(t *testing.T) {
+	t.Parallel()
+	each(t, func(x *set) {
+		b := gguf(x.t, modelgen.Spec{})
+		x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: "m"}).want(http.StatusCreated)
+		v := decode[Version](x.add("dev.a", "m", files{"m.gguf": b, "a.txt": {}, "b.txt": {}, "c.txt": []byte("same"), "d/c.txt": []byte("same")}).want(http.StatusAccepted))
+		require.Equal(x.t, int64(len(b)+4), v.SizeBytes)
+		next[VersionReady](x)
+		d, err := x.s.Materialize(ctxOf(x.t, "a"), v.ID)
+		require.NoError(x.t, err)
+		require.Len(x.t, d.Files, 5)
+		left, err := x.s.Objects.List(x.t.Context(), "upload/", "", 10)
+		require.NoError(x.t, err)
+		require.Empty(x.t, left, "uploads leave nothing behind")
 	})
 }
 

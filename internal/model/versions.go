@@ -73,7 +73,7 @@ func enqueue(ctx context.Context, tx *db.Tx, v *Version) (err error) {
 	return err
 }
 
-// uploaded looks the uploads up. keys is the object of each file, by hash.
+// uploaded looks the uploads up. keys are their objects, with the hash of each.
 func (s *Service) uploaded(ctx context.Context, m Model, in []NewFile) (files []File, keys map[string]string, err error) {
 	keys = map[string]string{}
 	var bad []fault.Field
@@ -101,7 +101,7 @@ func (s *Service) uploaded(ctx context.Context, m Model, in []NewFile) (files []
 				continue
 			}
 			files = append(files, File{Path: f.Path, SizeBytes: u.Size, SHA256: u.SHA256})
-			keys[u.SHA256] = u.Key
+			keys[u.Key] = u.SHA256
 		}
 		return nil
 	})
@@ -116,7 +116,7 @@ func (s *Service) toBlobs(ctx context.Context, tenant string, files []File, keys
 	if err := s.revive(ctx, tenant, files); err != nil {
 		return err
 	}
-	for sha, key := range keys {
+	for key, sha := range keys {
 		if _, err := s.Objects.Move(ctx, key, blobKey(tenant, sha)); err != nil {
 			return err
 		}

@@ -23,7 +23,6 @@ var (
 	ErrVocab     = fault.New(fault.Invalid, "model.tokenizer_vocab", "the tokenizer knows more tokens than the model has")
 	ErrRoundTrip = fault.New(fault.Invalid, "model.tokenizer_roundtrip", "some texts do not come back from the tokenizer as they went in").WithHint("Answers may hold odd characters; compare with the original model")
 	ErrTemplate  = fault.New(fault.Invalid, "model.no_chat_template", "the model brings no chat template").WithHint("Chats use the ChatML form, which a base model may not follow; completions are not affected")
-	ErrNoRun     = fault.New(fault.Invalid, "model.native_cannot_run", "the built-in engine cannot run this model").WithHint("Serve it with another engine, or import it in a form that the built-in engine runs")
 )
 
 // shape reads the headers' facts and matches every tensor against the architecture.
@@ -37,12 +36,8 @@ func (r *runner) shape(context.Context) (rows []Row, err error) {
 	src, err := arch.Open(r.in.Dir)
 	if err != nil {
 		foreign := errors.Is(err, arch.ErrUnsupported) || errors.Is(err, quant.ErrTypeUnsupported) || errors.Is(err, arch.ErrTensorExtra)
-		if row, ok := refusal(err); ok && foreign {
-			row.Result = Warn
-			if row.Hint == "" {
-				row.Hint = ErrNoRun.Hint
-			}
-			return []Row{row}, nil
+		if foreign {
+			return []Row{elsewhere(err)}, nil
 		}
 		return nil, err
 	}
@@ -74,13 +69,22 @@ func (r *runner) memory() {
 
 // softly turns a refusal into a warning where our engine does not run the model anyway: another one may know better.
 func (r *runner) softly(err error) ([]Row, error) {
-	row, ok := refusal(err)
-	if !ok || r.src != nil && !errors.Is(err, token.ErrPreUnknown) {
+	if _, ok := refusal(err); !ok || r.src != nil && !errors.Is(err, token.ErrPreUnknown) {
 		return nil, err
 	}
-	row.Result = Warn
-	return []Row{row}, nil
+	return []Row{elsewhere(err)}, nil
 }
+
+// elsewhere warns that our engine cannot run the files and names the next step.
+func elsewhere(err error) Row {
+	r := warn(fault.From(err))
+	if r.Hint == "" {
+		r.Hint = noRun
+	}
+	return r
+}
+
+const noRun = "Serve it with another engine, or import it in a form that the built-in engine runs"
 
 func (r *runner) readTokenizer() (*token.Tokenizer, error) {
 	if r.src != nil {
