@@ -259,8 +259,19 @@ func (p *process) load(ctx context.Context, cfg Config, s *server, pool *kernel.
 		p.log.Warn("the chat template cannot be used", "error", err)
 		p.tell(Note{T: "note", Message: "the chat template cannot be used: " + fault.From(err).Text()})
 	}
+	boundGarbage()
 	ok = true
 	return &model{source: src, tok: tok, engine: e, template: t, templateErr: err}, nil
+}
+
+// garbage is how much dead memory may pile up before it is collected. Go's default, as much as is alive, would double the memory of a large model; a collection is cheap here, for weights hold no pointers.
+const garbage = 64 << 20
+
+func boundGarbage() {
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	debug.SetGCPercent(min(100, max(2, int(garbage*100/max(s.HeapAlloc, 1))))) //nolint:gosec // at most 100
 }
 
 // kvBytes decides the size of the cache: what is asked for, else room for every slot at full context, within the memory limit. arch.ErrMemory with both numbers if one sequence of the context does not fit.
