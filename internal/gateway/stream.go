@@ -32,13 +32,14 @@ type cutter struct {
 	keepUsage bool   // the client asked for the usage event
 	rename    string // JSON string to put in place of the engine's name of the model; "" = leave it
 
-	buf    []byte // bytes of an event that is not whole yet
-	out    []byte // events to be written
-	usage  tokens
-	events int64 // events with content seen: at least one token each
-	bytes  int64 // content bytes seen, roughly: the size of the events less their frame
-	done   bool  // [DONE] was seen
-	failed []byte
+	buf      []byte // bytes of an event that is not whole yet
+	out      []byte // events to be written
+	usage    tokens
+	events   int64  // events with content seen: at least one token each
+	bytes    int64  // content bytes seen, roughly: the size of the events less their frame
+	done     bool   // [DONE] was seen
+	finished bool   // a finish reason was seen
+	failed   []byte // data of an error event
 }
 
 func (c *cutter) reset(keepUsage bool, rename string) {
@@ -115,6 +116,7 @@ var (
 	errorKey     = []byte(`"error"`)
 	modelKey     = []byte(`"model"`)
 	choicesKey   = []byte(`"choices"`)
+	finishKey    = []byte(`"finish_reason"`)
 )
 
 // event handles one whole event with the empty line behind it.
@@ -150,6 +152,9 @@ func (c *cutter) event(e []byte) {
 			c.emit(e, span{})
 			return
 		}
+	}
+	if !c.finished {
+		c.finished = hasFinish(data)
 	}
 	if n := contentBytes(data); n > 0 {
 		c.events++
@@ -299,6 +304,16 @@ func number(b []byte, key string) (int64, bool) {
 		return 0, ok
 	}
 	return n, true
+}
+
+// hasFinish reports whether an event tells why the answer ends.
+func hasFinish(data []byte) bool {
+	i := bytes.Index(data, finishKey)
+	if i < 0 {
+		return false
+	}
+	i = colon(data, i+len(finishKey))
+	return i >= 0 && i < len(data) && data[i] == '"'
 }
 
 // contentFields are the keys that carry what a model said.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/sync/singleflight"
@@ -73,7 +74,7 @@ type Verifier struct {
 
 	mu       sync.Mutex // guards the four below
 	tokens   map[[32]byte]tokenEntry
-	sessions map[string]*Credential
+	sessions map[string]weak.Pointer[Credential] // alive while a token or a stream holds it
 	negative map[[32]byte]time.Time
 	lookups  int
 	second   int64
@@ -89,7 +90,7 @@ type tokenEntry struct {
 
 // NewVerifier makes a Verifier over the local service or a client of it. It answers at once; Run keeps it fresh.
 func NewVerifier(api API, now clock.Clock, log *slog.Logger) *Verifier {
-	v := &Verifier{api: api, now: now, log: log.With("component", "user.verifier"), tokens: map[[32]byte]tokenEntry{}, sessions: map[string]*Credential{}, negative: map[[32]byte]time.Time{}}
+	v := &Verifier{api: api, now: now, log: log.With("component", "user.verifier"), tokens: map[[32]byte]tokenEntry{}, sessions: map[string]weak.Pointer[Credential]{}, negative: map[[32]byte]time.Time{}}
 	for i := range v.shards {
 		v.shards[i].Store(&map[[32]byte]*Credential{})
 	}
@@ -156,7 +157,7 @@ func (v *Verifier) apply(ctx context.Context, c Changes, first bool) error {
 	}
 	for _, id := range c.Sessions {
 		v.mu.Lock()
-		cred := v.sessions[id]
+		cred := v.sessions[id].Value()
 		v.mu.Unlock()
 		if cred == nil {
 			continue
@@ -366,7 +367,7 @@ func (v *Verifier) token(ctx context.Context, text string, now time.Time) (*Cred
 // session returns the credential of a session, asked for if it is unknown or stale. It is listed before it is asked for and no feed is read meanwhile, so that a revocation cannot slip between.
 func (v *Verifier) session(ctx context.Context, id string) (*Credential, error) {
 	v.mu.Lock()
-	c := v.sessions[id]
+	c := v.sessions[id].Value()
 	v.mu.Unlock()
 	if c != nil && !c.state.Load().stale {
 		return c, nil
@@ -374,10 +375,10 @@ func (v *Verifier) session(ctx context.Context, id string) (*Credential, error) 
 	v.poll.Lock()
 	defer v.poll.Unlock()
 	v.mu.Lock()
-	if c = v.sessions[id]; c == nil {
+	if c = v.sessions[id].Value(); c == nil {
 		c = &Credential{}
 		c.state.Store(&credState{err: ErrInvalidToken, stale: true})
-		v.sessions[id] = c
+		v.sessions[id] = weak.Make(c)
 	}
 	v.mu.Unlock()
 	if !c.state.Load().stale {
@@ -449,21 +450,18 @@ func FromRequest(r *http.Request) string {
 	return r.Header.Get("X-Api-Key")
 }
 
-// sweep forgets expired tokens, sessions without tokens and old negative entries.
+// sweep forgets expired tokens, sessions that nobody holds and old negative entries.
 func (v *Verifier) sweep() {
 	now := v.now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	used := make(map[*Credential]bool, len(v.sessions))
 	for h, e := range v.tokens {
 		if now.After(e.expires) {
 			delete(v.tokens, h)
-			continue
 		}
-		used[e.cred] = true
 	}
 	for id, c := range v.sessions {
-		if !used[c] {
+		if c.Value() == nil {
 			delete(v.sessions, id)
 		}
 	}
@@ -472,4 +470,23 @@ func (v *Verifier) sweep() {
 			delete(v.negative, h)
 		}
 	}
+}
+
+// Of returns the credential behind a principal that was proved otherwise (a ticket), so that its changes are followed like any other's.
+func (v *Verifier) Of(ctx context.Context, p auth.Principal) (*Credential, error) {
+	if p.SessionID != "" {
+		c, err := v.session(ctx, p.SessionID)
+		if err != nil {
+			return nil, ErrKeysStale.Wrap(err)
+		}
+		return c, nil
+	}
+	for i := range v.shards {
+		for _, c := range *v.shards[i].Load() {
+			if c.state.Load().principal.KeyID == p.KeyID && p.KeyID != "" {
+				return c, nil
+			}
+		}
+	}
+	return nil, ErrInvalidKey
 }

@@ -1,0 +1,71 @@
+package gateway
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the path. Labels are bounded: operations, status codes, ends and sources are fixed sets; models are those of deployments.
+type metrics struct {
+	requests   *prometheus.CounterVec
+	refused    *prometheus.CounterVec
+	attempts   *prometheus.CounterVec
+	tokens     *prometheus.CounterVec
+	sources    *prometheus.CounterVec
+	seconds    *prometheus.HistogramVec
+	ttft       *prometheus.HistogramVec
+	inflight   prometheus.Gauge
+	unsettled  prometheus.Counter
+	unreadable prometheus.Counter
+
+	batchSeconds prometheus.Histogram
+}
+
+var seconds = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
+
+func newMetrics(g *Gateway) *metrics {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "maas_gateway_" + name, Help: help}, labels)
+	}
+	hist := func(name, help string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "maas_gateway_" + name, Help: help, Buckets: seconds}, []string{"model"})
+	}
+	m := &metrics{
+		requests:     vec("requests_total", "Inference calls by operation, model, status and end.", "op", "model", "status", "end"),
+		refused:      vec("refused_total", "Calls refused before an engine was asked, by code.", "code"),
+		attempts:     vec("attempts_total", "Tries at engines by result.", "model", "class"),
+		tokens:       vec("tokens_total", "Tokens booked by kind.", "model", "kind"),
+		sources:      vec("usage_source_total", "Where the token counts came from.", "source"),
+		seconds:      hist("request_seconds", "Time from the request to the end of its answer."),
+		ttft:         hist("ttft_seconds", "Time from the request to the first piece of its answer."),
+		inflight:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "maas_gateway_inflight", Help: "Inference calls under way."}),
+		unsettled:    prometheus.NewCounter(prometheus.CounterOpts{Name: "maas_gateway_unsettled_total", Help: "Calls that ended without being settled or were settled twice. More than 0 is a bug."}),
+		unreadable:   prometheus.NewCounter(prometheus.CounterOpts{Name: "maas_gateway_journal_unreadable_total", Help: "Journal rows that could not be read and were left out."}),
+		batchSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "maas_meter_batch_seconds", Help: "Time to book a batch of usage.", Buckets: seconds}),
+	}
+	if g.Metrics == nil {
+		return m
+	}
+	g.Metrics.MustRegister(m.requests, m.refused, m.attempts, m.tokens, m.sources, m.seconds, m.ttft, m.inflight, m.unsettled, m.unreadable, m.batchSeconds,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_meter_journal_lag_records", Help: "Usage rows that are not booked yet."}, func() float64 { return float64(g.journal.Lag()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_meter_journal_bytes", Help: "Size of the usage journal."}, func() float64 { return float64(g.journal.Bytes()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_gateway_snapshot_age_seconds", Help: "Time since credentials were last brought up to date."}, func() float64 { return g.Verifier.Age().Seconds() }))
+	return m
+}
+
+// ended counts a call at its end.
+func (m *metrics) ended(c *call) {
+	u := &c.row
+	m.requests.WithLabelValues(u.Op, u.Model, strconv.Itoa(u.Status), u.End).Inc()
+	m.sources.WithLabelValues(u.Source).Inc()
+	m.seconds.WithLabelValues(u.Model).Observe(c.took.Seconds())
+	if c.ttft > 0 {
+		m.ttft.WithLabelValues(u.Model).Observe(c.ttft.Seconds())
+	}
+	for kind, n := range map[string]int64{"input": u.InFresh, "cached": u.InCache, "output": u.OutText, "reasoning": u.OutReasoning} {
+		if n > 0 {
+			m.tokens.WithLabelValues(u.Model, kind).Add(float64(n))
+		}
+	}
+}
