@@ -6,9 +6,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"time"
 
 	"maas/internal/platform/fault"
+	"maas/internal/platform/id"
 	"maas/internal/platform/object"
 )
 
@@ -23,12 +26,12 @@ type cache struct {
 func newCache(dir string) *cache { return &cache{dir: dir, locks: map[string]*sync.Mutex{}} }
 
 // lock makes one caller at a time build the folder of a version.
-func (c *cache) lock(id string) (unlock func()) {
+func (c *cache) lock(version string) (unlock func()) {
 	c.mu.Lock()
-	l := c.locks[id]
+	l := c.locks[version]
 	if l == nil {
 		l = &sync.Mutex{}
-		c.locks[id] = l
+		c.locks[version] = l
 	}
 	c.mu.Unlock()
 	l.Lock()
@@ -45,7 +48,7 @@ func (c *cache) folder(v Version, place func(f File, to string) error) (Dir, err
 	if err := os.MkdirAll(c.dir, 0o750); err != nil {
 		return d, err
 	}
-	tmp, err := os.MkdirTemp(c.dir, ".making-")
+	tmp, err := os.MkdirTemp(c.dir, making)
 	if err != nil {
 		return d, err
 	}
@@ -76,10 +79,34 @@ func (c *cache) complete(d Dir) bool {
 	return len(d.Files) > 0
 }
 
+// versions lists the folders that are there, and removes what a killed process left half made.
+func (c *cache) versions() (ids []string) {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return nil // not made yet
+	}
+	for _, e := range entries {
+		if id.Valid("ver", e.Name()) {
+			ids = append(ids, e.Name())
+			continue
+		}
+		if info, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), making) && time.Since(info.ModTime()) > staleAfter {
+			_ = os.RemoveAll(filepath.Join(c.dir, e.Name()))
+		}
+	}
+	return ids
+}
+
+// making begins the names of folders that are not complete; after staleAfter nobody works on one.
+const (
+	making     = ".making-"
+	staleAfter = 24 * time.Hour
+)
+
 // remove deletes the folder of a version; an engine that has mapped its files keeps them until it ends.
-func (c *cache) remove(id string) {
-	defer c.lock(id)()
-	_ = os.RemoveAll(filepath.Join(c.dir, id)) // left over: found again by nobody, removed with the data folder
+func (c *cache) remove(version string) {
+	defer c.lock(version)()
+	_ = os.RemoveAll(filepath.Join(c.dir, version)) // left over: found again by nobody, removed with the data folder
 }
 
 // copyFile writes r to a new file and checks size and hash.

@@ -249,6 +249,7 @@ func TestDelete(t *testing.T) {
 		x.do("dev.b", http.MethodDelete, "/api/v1/models/one", nil).want(http.StatusNotFound)
 		x.do("dev.a", http.MethodDelete, "/api/v1/models/one", nil).want(http.StatusNoContent)
 		require.Equal(t, v.ID, next[RepoDeleted](x).Versions[0])
+		require.NoError(t, os.MkdirAll(filepath.Join(x.data, "cache", v.ID), 0o700)) // as if the event had come while this process was away
 		x.do("dev.a", http.MethodGet, "/api/v1/models/one", nil).want(http.StatusNotFound, "model.not_found")
 
 		here := func(b []byte) bool {
@@ -257,6 +258,7 @@ func TestDelete(t *testing.T) {
 		}
 		require.NoError(t, x.s.collect(t.Context()))
 		require.True(t, here(b), "kept for the grace")
+		require.NoDirExists(t, filepath.Join(x.data, "cache", v.ID))
 		x.advance(25 * time.Hour)
 		require.NoError(t, x.s.collect(t.Context()))
 		require.True(t, here(b), "condemned, looked at again later")

@@ -91,6 +91,11 @@ func (store) ids(ctx context.Context, q db.Querier, tenant, repo string) ([]stri
 	return db.List(ctx, q, db.Scalar[string], `SELECT id FROM model_version WHERE tenant_id = $1 AND repo_id = $2 ORDER BY number`, tenant, repo)
 }
 
+// alive returns those of the ids that exist, in any tenant.
+func (store) alive(ctx context.Context, q db.Querier, ids []string) ([]string, error) {
+	return db.List(ctx, q, db.Scalar[string], `SELECT id FROM model_version WHERE id IN (`+db.In(1, len(ids))+`)`, db.Args(ids)...)
+}
+
 // addFiles fills Files of the versions.
 func (store) addFiles(ctx context.Context, q db.Querier, tenant string, versions ...*Version) error {
 	ids, byID := make([]string, len(versions)), map[string]*Version{}

@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"maas/internal/platform/db"
@@ -49,6 +50,9 @@ const condemnedFor = time.Hour
 
 // collect moves every idle blob one step on: live -> condemned -> deleting -> gone. A crash leaves rows that the next round finishes.
 func (s *Service) collect(ctx context.Context) error {
+	if err := s.tidy(ctx); err != nil {
+		return err
+	}
 	now := s.Now()
 	if err := s.sweep(ctx, "live", "condemned", now.Add(-s.Config.Grace)); err != nil {
 		return err
@@ -75,6 +79,27 @@ func (s *Service) collect(ctx context.Context) error {
 			s.metrics.removed.Inc()
 		}
 	}
+}
+
+// tidy removes folders of this machine's cache whose version is gone: those deleted while this process was away.
+func (s *Service) tidy(ctx context.Context) error {
+	ids := s.cache.versions()
+	for batch := range slices.Chunk(ids, 500) {
+		var alive []string
+		err := s.DB.System().Read(ctx, func(ctx context.Context, q *db.Query) (err error) {
+			alive, err = s.store.alive(ctx, q, batch)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, v := range batch {
+			if !slices.Contains(alive, v) {
+				s.cache.remove(v)
+			}
+		}
+	}
+	return nil
 }
 
 // sweep moves the blobs that are idle since before and named by no version.

@@ -179,6 +179,7 @@ func TestBadFilesAreRefused(t *testing.T) {
 		"pytorch archive":  {map[string][]byte{"pytorch_model.bin": archive(t)}, "pickle", "llm.pickle_refused"},
 		"no weights":       {map[string][]byte{"README.md": []byte("# hi")}, "shape", "model.no_weights"},
 		"two models":       {map[string][]byte{"a.gguf": good, "b.gguf": good}, "names", "model.several_models"},
+		"in a folder":      {map[string][]byte{"q8/a.gguf": good}, "names", "model.no_weights"},
 		"bare safetensors": {map[string][]byte{"model.safetensors": folder["model.safetensors"]}, "names", "model.no_weights"},
 		"half a set":       {map[string][]byte{"m-00001-of-00002.gguf": good}, "gguf", "llm.gguf_split"},
 		"broken header":    {with(func(m map[string][]byte) { m["model.safetensors"] = []byte("\xff\xff\xff\xff\xff\xff\xff\x7f{}") }), "safetensors", "llm.safetensors_header_length"},

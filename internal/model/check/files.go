@@ -64,6 +64,9 @@ func (r *runner) names(context.Context) (rows []Row, err error) {
 	}
 	models := 0
 	for _, f := range r.ending(".gguf") {
+		if strings.Contains(f.Path, "/") {
+			return rows, ErrNoWeights.With("the GGUF file %s lies in a folder", f.Path).WithHint("Import it at the top of the version, without the folder")
+		}
 		if _, no, _, split := gguf.SplitName(path.Base(f.Path)); !split || no == 1 {
 			models++
 		}
