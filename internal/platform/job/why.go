@@ -14,6 +14,9 @@ import (
 // alive is how long a worker counts as present after its last sign of life.
 const alive = 30 * time.Second
 
+// farBehind is the last position that is counted: beyond it, the number says "at least".
+const farBehind = 999
+
 // explain fills in why a queued or waiting entry waits, from the state of the queue at this moment. The reasons of waiting entries were written when they began to wait.
 func explain(ctx context.Context, q db.Querier, e *Entry) error {
 	w := e.Waiting
@@ -55,8 +58,8 @@ func explain(ctx context.Context, q db.Querier, e *Entry) error {
 		w.Code, w.Message = "tenant_cap", fmt.Sprintf("Your team runs %d jobs in the lane %s, its limit.", capped[0], e.Lane)
 		return nil
 	}
-	ahead, err := db.One(ctx, q, db.Scalar[int64], `SELECT COUNT(*) FROM job_entry WHERE state = 'queued' AND lane = $1 AND tenant_id = $2 AND (priority > $3 OR priority = $3 AND (run_at < $4 OR run_at = $4 AND id < $5))`,
-		e.Lane, e.TenantID, e.priority, e.runAt, e.ID)
+	ahead, err := db.One(ctx, q, db.Scalar[int64], `SELECT COUNT(*) FROM (SELECT id FROM job_entry WHERE state = 'queued' AND lane = $1 AND tenant_id = $2 AND (priority > $3 OR priority = $3 AND (run_at < $4 OR run_at = $4 AND id < $5)) ORDER BY priority DESC, run_at, id LIMIT $6) x`,
+		e.Lane, e.TenantID, e.priority, e.runAt, e.ID, farBehind)
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,66 @@ func TestOpenRefuses(t *testing.T) {
 	require.ErrorIs(t, err, db.ErrUnavailable)
 }
 
+// A disk without space is a fault that says so, and what was committed before stays.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	d := dbtest.Open(t, dbtest.Probe)
+	ctx := auth.AsSystem(t.Context(), "t1")
+	write := func(n int) error {
+		return d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO probe_thing (id, tenant_id, name, note) VALUES ($1, 't1', $1, $2)`, fmt.Sprint("full", n), strings.Repeat("x", 100_000))
+			return err
+		})
+	}
+	require.NoError(t, write(0))
+	require.NoError(t, d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error { // SQLite's own limit stands for the disk's end: the same code path and result code
+		_, err := db.One(ctx, tx, db.Scalar[int], `PRAGMA max_page_count = 100`)
+		return err
+	}))
+	var err error
+	kept := 1
+	for n := 1; n < 20 && err == nil; n++ {
+		if err = write(n); err == nil {
+			kept++
+		}
+	}
+	require.ErrorIs(t, err, db.ErrDiskFull)
+	require.NoError(t, d.Read(ctx, func(ctx context.Context, q *db.Query) error {
+		n, err := db.One(ctx, q, db.Scalar[int], `SELECT COUNT(*) FROM probe_thing`)
+		require.Equal(t, kept, n)
+		return err
+	}))
+}
+
+// A connection that is cut in the middle of a transaction is a fault that says so; nothing of the transaction is there, and the next one works.
+func TestLostConnection(t *testing.T) {
+	t.Parallel()
+	url := dbtest.PostgresURL(t)
+	d := dbtest.OpenURL(t, url)
+	require.NoError(t, d.Migrate(t.Context(), dbtest.Probe.Service, dbtest.Probe.FS))
+	other := dbtest.OpenURL(t, url)
+	ctx := auth.AsSystem(t.Context(), "t1")
+	insert := func(ctx context.Context, tx *db.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO probe_thing (id, tenant_id, name) VALUES ('lost', 't1', 'lost')`)
+		return err
+	}
+	err := d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := insert(ctx, tx); err != nil {
+			return err
+		}
+		pid, err := db.One(ctx, tx, db.Scalar[int], `SELECT pg_backend_pid()`)
+		require.NoError(t, err)
+		require.NoError(t, other.Read(auth.AsSystem(context.Background(), "t1"), func(ctx context.Context, q *db.Query) error {
+			_, err := db.One(ctx, q, db.Scalar[bool], `SELECT pg_terminate_backend($1, 5000)`, pid)
+			return err
+		}))
+		_, err = tx.Exec(ctx, `UPDATE probe_thing SET n = 1`)
+		return err
+	})
+	require.ErrorIs(t, err, db.ErrUnavailable)
+	require.NoError(t, d.Tx(ctx, insert), "the next one has a new connection, and the row is not there")
+}
+
 // A process that writes as fast as it can is killed; what it said was committed is there, and the file is sound.
 func TestKillUnderLoad(t *testing.T) {
 	t.Parallel()
