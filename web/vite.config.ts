@@ -3,8 +3,8 @@ import { defineConfig } from 'vitest/config'
 import vue from '@vitejs/plugin-vue'
 import ui from '@nuxt/ui/vite'
 import i18n from '@intlify/unplugin-vue-i18n/vite'
-import { consolePage, noInjectedCss, precompress, rekaNamespaces, staticColours } from './build/plugins'
-import { theme } from './src/app.theme'
+import { consolePage, noInjectedCss, precompress, rekaNamespaces, staticColours } from './build/plugins.ts'
+import { theme } from './src/app.theme.ts'
 
 const server = process.env.MAAS_URL ?? 'http://127.0.0.1:8080'
 const inUi = /node_modules\/(@nuxt\/ui|reka-ui|@vueuse|tailwind-|@floating-ui|@iconify|@internationalized|vaul-vue|@tanstack|defu|ohash|scule|hookable|aria-hidden|@vueuse)|plugin-vue:export-helper/

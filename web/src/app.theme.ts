@@ -1,7 +1,7 @@
 // Overrides of Nuxt UI's themes: the sizes of the instrument panel. Colours are variables of main.css.
 export const theme = {
   icons: { loading: 'i-lucide-loader-circle' },
-  button: { slots: { base: 'cursor-pointer max-sm:min-h-11 transition-colors duration-150' }, variants: { size: { xs: { leadingIcon: 'size-4', base: 'max-sm:min-h-9' }, sm: { leadingIcon: 'size-4' }, md: { leadingIcon: 'size-4', trailingIcon: 'size-4' } } } },
+  button: { compoundVariants: [{ size: 'md' as const, square: true, class: 'p-2 max-sm:min-w-11 justify-center' }, { size: 'xs' as const, square: true, class: 'max-sm:min-w-11 max-sm:min-h-11 justify-center' }, { size: 'sm' as const, square: true, class: 'max-sm:min-w-11 justify-center' }], slots: { base: 'cursor-pointer max-sm:min-h-11 transition-colors duration-150' }, variants: { size: { xs: { leadingIcon: 'size-4', base: 'max-sm:min-h-9' }, sm: { leadingIcon: 'size-4' }, md: { leadingIcon: 'size-4', trailingIcon: 'size-4' } } } },
   input: { variants: { size: { md: { leadingIcon: 'size-4', trailingIcon: 'size-4' } } }, slots: { base: 'max-sm:min-h-11 max-sm:text-base', root: 'w-full' } },
   textarea: { slots: { root: 'w-full', base: 'max-sm:text-base' } },
   select: { variants: { size: { md: { trailingIcon: 'size-4' }, sm: { trailingIcon: 'size-4' } } }, defaultVariants: { position: 'popper' }, slots: { base: 'max-sm:min-h-11 w-full' } },

@@ -11,6 +11,11 @@ const python = (v: unknown): string => {
   if (v && typeof v === 'object') return `{${Object.entries(v).map(([k, x]) => `${JSON.stringify(k)}: ${python(x)}`).join(', ')}}`
   return v === true ? 'True' : v === false ? 'False' : v === null ? 'None' : JSON.stringify(v)
 }
+/** One line where it is short, so that it pastes well. */
+const json = (v: unknown): string => {
+  const line = JSON.stringify(v)
+  return line.length <= 140 ? line : JSON.stringify(v, null, 2)
+}
 const shell = (text: string): string => text.replace(/'/g, `'\\''`)
 
 /** The same call in four languages, against this server, with the key from the environment. */
@@ -29,7 +34,7 @@ export function chatSnippets(call: ChatCall): Snippet[] {
   }
   const goRole: Record<string, string> = { system: 'SystemMessage', user: 'UserMessage', assistant: 'AssistantMessage' }
   return [
-    { label: 'curl', language: 'bash', code: `curl ${url}/chat/completions \\\n  -H "Authorization: Bearer $MAAS_API_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d '${shell(JSON.stringify(body, null, 2))}'` },
+    { label: 'curl', language: 'bash', code: `curl ${url}/chat/completions \\\n  -H "Authorization: Bearer $MAAS_API_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d '${shell(json(body))}'` },
     {
       label: 'Python', language: 'python',
       code: `import os\nfrom openai import OpenAI\n\nclient = OpenAI(base_url="${url}", api_key=os.environ["MAAS_API_KEY"])\n\n${stream ? 'stream' : 'answer'} = client.chat.completions.create(\n    model=${JSON.stringify(model)},\n    messages=[\n${messages.map((m) => `        ${python(m)},`).join('\n')}\n    ],\n${named.map(([k, v]) => `    ${k}=${python(v)},\n`).join('')}${stream ? '    stream=True,\n' : ''})\n${stream ? 'for chunk in stream:\n    if chunk.choices:\n        print(chunk.choices[0].delta.content or "", end="", flush=True)' : 'print(answer.choices[0].message.content)'}`,

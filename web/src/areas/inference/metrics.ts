@@ -11,7 +11,7 @@ export function formatOf(unit: string | undefined): ((n: number) => string) | un
   if (unit === 'ms') return duration
   if (unit === 's') return (n) => duration(n * 1000)
   if (unit === 'bytes') return bytes
-  if (unit === 'ratio') return (n) => `${(n * 100).toFixed(n < 0.1 ? 1 : 0)} %`
+  if (unit === 'ratio') return (n) => `${(n * 100).toFixed(n > 0 && n < 0.1 ? 1 : 0)} %`
   if (unit === 'percent') return (n) => `${n.toFixed(0)} %`
   return short
 }
