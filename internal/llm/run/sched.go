@@ -57,6 +57,9 @@ func (l *loop) intake() (closing bool) {
 	e.mu.Unlock()
 	for _, g := range fresh {
 		l.arrive(g)
+		if g.stream.cancelled.Load() { // perhaps before it was in the inbox, when nobody could find it
+			e.cancels.Add(1)
+		}
 	}
 	if abort {
 		l.endAll(func(*seq) bool { return true }, FinishAbort, ErrClosed)
@@ -320,8 +323,12 @@ func (l *loop) plan() {
 		}
 	}
 	budget := l.e.o.StepTokens - len(l.members)
-	if len(l.members) > 0 && l.perTok > 0 {
-		budget = min(budget, max(pageTokens, int(l.e.o.StepTime/l.perTok)))
+	if l.perTok > 0 {
+		limit := l.e.o.StepTime
+		if len(l.members) == 0 {
+			limit *= 4 // nobody waits for a token, but a cancelled prompt should not be computed for long
+		}
+		budget = min(budget, max(pageTokens, int(limit/l.perTok)))
 	}
 	slices.SortFunc(l.order, func(a, b *seq) int {
 		if c := cmp.Compare(a.gen.req.Class, b.gen.req.Class); c != 0 {

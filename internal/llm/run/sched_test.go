@@ -268,3 +268,16 @@ func TestCloseCutsOffWhatOutlivesItsContext(t *testing.T) {
 	}
 	require.ErrorIs(t, err, ErrClosed)
 }
+
+func TestRequestCancelledBeforeItArrivesEnds(t *testing.T) {
+	t.Parallel()
+	l := load(t, modelgen.Spec{Dim: 16, Heads: 2, KVHeads: 1, FF: 16, Layers: 1, Ctx: 100_000})
+	e := l.open(t, Options{MaxSeqs: 2})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 300 {
+		s, err := e.Generate(ctx, Request{Prompt: []int32{1}, IgnoreEOS: true})
+		require.NoError(t, err)
+		require.Equal(t, FinishAbort, read(t, s, 1).finish[0])
+	}
+}

@@ -3,6 +3,7 @@ package worker
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"maas/internal/inference/dialect"
@@ -19,6 +20,7 @@ type chatCall struct {
 	req     dialect.ChatRequest
 	head    dialect.ChatAnswer // id, created, model
 	parsers []*chat.Parser     // by choice
+	thought int                // tokens of chunks that held reasoning only; a chunk is one token unless the client reads slowly
 }
 
 // chat is POST /v1/chat/completions.
@@ -94,7 +96,7 @@ func (c *chatCall) whole(w http.ResponseWriter, r *http.Request, rr run.Request,
 			m.Content = &texts[i]
 		}
 	}
-	c.head.Choices, c.head.Usage = choices, rawUsage(usage(u))
+	c.head.Choices, c.head.Usage = choices, rawUsage(c.usage(u))
 	writeJSON(w, http.StatusOK, c.head)
 	return nil
 }
@@ -106,7 +108,16 @@ func (c *chatCall) deltas(ch run.Chunk) []chat.Delta {
 	if ch.Finish != "" {
 		d = append(d, p.Close()...)
 	}
+	if len(d) > 0 && !slices.ContainsFunc(d, func(d chat.Delta) bool { return d.Reasoning == "" }) {
+		c.thought += len(ch.Tokens)
+	}
 	return d
+}
+
+func (c *chatCall) usage(u run.Usage) dialect.Usage {
+	out := usage(u)
+	out.CompletionTokensDetails.ReasoningTokens = c.thought
+	return out
 }
 
 // addDelta puts a piece into the message it belongs to.
@@ -149,7 +160,7 @@ func (c *chatCall) stream(w http.ResponseWriter, r *http.Request, rr run.Request
 			return err
 		}
 		i := p.chunk.Index
-		field := report.chunk(usage(p.chunk.Usage))
+		field := report.chunk(c.usage(p.chunk.Usage))
 		if !begun[i] {
 			begun[i] = true
 			c.send(out, field, dialect.ChatChoice{Index: i, Delta: &dialect.ChatDelta{Role: "assistant", Content: &empty}})
@@ -186,7 +197,7 @@ func (c *chatCall) stream(w http.ResponseWriter, r *http.Request, rr run.Request
 		return nil
 	}
 	if report.last {
-		c.head.Choices, c.head.Usage = []dialect.ChatChoice{}, rawUsage(usage(u))
+		c.head.Choices, c.head.Usage = []dialect.ChatChoice{}, rawUsage(c.usage(u))
 		out.send(c.head)
 	}
 	out.raw([]byte("[DONE]"))
