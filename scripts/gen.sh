@@ -2,7 +2,7 @@
 # Rewrites every generated file. With `check`: fails when that changes anything.
 set -eu
 cd "$(dirname "$0")/.."
-go test ./internal/maas -run 'TestGolden' -update >/dev/null
+go test ./internal/cli -run 'TestGolden' -update >/dev/null
 (cd internal/llm/kernel/gen && sh generate.sh >/dev/null)
 if [ -d web/node_modules ]; then (cd web && npm run -s gen); fi
 [ "${1:-}" = check ] || exit 0
