@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -32,12 +31,10 @@ const (
 // Close codes of ours.
 const (
 	closeBadFrame   websocket.StatusCode = 4400
-	closeNoLogin    websocket.StatusCode = 4401
 	closeForbidden  websocket.StatusCode = 4403
 	closeIdle       websocket.StatusCode = 4408
 	closeTooMany    websocket.StatusCode = 4429
 	closeDrain                           = websocket.StatusGoingAway
-	closeTooBig                          = websocket.StatusMessageTooBig
 	closeSlow                            = websocket.StatusTryAgainLater
 	socketFrameRead                      = 16 << 20
 )
@@ -153,7 +150,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.sockets.remove(k, who)
-	k.run(ctx)
+	k.run(r.Context(), ctx)
 }
 
 // socketCredential reads a header, or a ticket that browsers bring as a subprotocol or in the query.
@@ -192,36 +189,27 @@ func (g *Gateway) originAllowed(r *http.Request) bool {
 	return err == nil && strings.EqualFold(u.Host, r.Host)
 }
 
-func (k *socket) run(ctx context.Context) {
+// run reads frames until the socket ends. conn is the life of the connection, ctx that of the calls on it: reading must go on while we close, for the client answers a close.
+func (k *socket) run(conn, ctx context.Context) {
 	k.wg.Go(func() { k.watch(ctx) })
 	k.send("hello", map[string]any{"heartbeat_s": int(socketPing.Seconds()), "max_in_flight": socketInFlight, "last_seq": 0})
 	var err error
 	for {
 		var kind websocket.MessageType
 		var b []byte
-		kind, b, err = k.ws.Read(ctx)
+		kind, b, err = k.ws.Read(conn)
 		if err != nil {
 			break
 		}
 		if kind != websocket.MessageText {
 			k.end(closeBadFrame, "frames are text")
-			break
+			continue
 		}
 		k.take(ctx, b)
 	}
 	k.cancel() // what still runs is cancelled and billed as left
 	k.wg.Wait()
-	k.mu.Lock()
-	code, reason := k.code, k.reason
-	k.mu.Unlock()
-	switch {
-	case code != 0:
-		_ = k.ws.Close(code, reason)
-	case errors.Is(err, websocket.ErrMessageTooBig):
-		_ = k.ws.Close(closeTooBig, "a frame is over the limit")
-	default:
-		_ = k.ws.CloseNow()
-	}
+	_ = k.ws.CloseNow()
 }
 
 // end closes the socket from our side.
@@ -242,6 +230,12 @@ func (k *socket) watch(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			k.mu.Lock()
+			code, reason := k.code, k.reason
+			k.mu.Unlock()
+			if code != 0 {
+				_ = k.ws.Close(code, reason) // waits for the client's answer, at most five seconds
+			}
 			return
 		case <-t.C:
 		}
@@ -249,7 +243,7 @@ func (k *socket) watch(ctx context.Context) {
 			checked = time.Now()
 			if p, err := k.cred.Check(k.g.Now()); err != nil || !p.May("inference:invoke") {
 				k.end(closeForbidden, "the credential no longer holds")
-				return
+				continue
 			}
 		}
 		k.mu.Lock()
@@ -257,7 +251,7 @@ func (k *socket) watch(ctx context.Context) {
 		k.mu.Unlock()
 		if idle {
 			k.end(closeIdle, "idle")
-			return
+			continue
 		}
 		pctx, cancel := context.WithTimeout(ctx, socketPing)
 		err := k.ws.Ping(pctx)
@@ -266,7 +260,6 @@ func (k *socket) watch(ctx context.Context) {
 			missed = 0
 		} else if missed++; missed >= 2 {
 			k.end(closeSlow, "no answer to pings")
-			return
 		}
 	}
 }
