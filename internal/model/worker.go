@@ -15,7 +15,7 @@ type validateArgs struct {
 }
 
 // Validate is the work of checking one version.
-var Validate = job.Kind[validateArgs]{Name: "model.validate", Lane: "cpu", Lease: time.Minute, MaxAttempts: 5, Backoff: job.Exp(2*time.Second, time.Minute)}
+var Validate = job.Kind[validateArgs]{Name: "model.validate", Lane: "cpu", MaxAttempts: 5, Backoff: job.Exp(2*time.Second, time.Minute)}
 
 // Collect is the work of removing the bytes that no version names.
 var Collect = job.Kind[struct{}]{Name: "model.gc", Lane: "maintenance", MaxAttempts: 3}
