@@ -4,7 +4,10 @@ package dbtest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"testing"
@@ -46,25 +49,97 @@ func OpenURL(t testing.TB, url string) *db.DB {
 func PostgresURL(t testing.TB) string {
 	t.Helper()
 	admin := part.Postgres(t)
-	var b [6]byte
-	_, _ = rand.Read(b[:])
-	name := "t_" + hex.EncodeToString(b[:])
-	url, err := postgres.CreateDatabase(t.Context(), admin, name, "")
+	url, err := create(t, admin, "")
 	if err != nil {
 		t.Fatalf("create a database: %v", err)
+	}
+	return url
+}
+
+// create makes a database from a template and has it dropped at the end.
+func create(t testing.TB, admin, template string) (string, error) {
+	t.Helper()
+	name := random("t_")
+	url, err := postgres.CreateDatabase(t.Context(), admin, name, template)
+	if err != nil {
+		return "", err
 	}
 	t.Cleanup(func() {
 		if err := postgres.DropDatabase(context.Background(), admin, name); err != nil {
 			t.Logf("drop the database %s: %v", name, err)
 		}
 	})
-	return url
+	return url, nil
 }
 
-// OpenPostgres is Open on a real PostgreSQL.
+func random(prefix string) string {
+	var b [6]byte
+	_, _ = rand.Read(b[:])
+	return prefix + hex.EncodeToString(b[:])
+}
+
+// OpenPostgres is Open on a real PostgreSQL. The tables are made once per server and copied for each test.
 func OpenPostgres(t testing.TB, tables ...Source) *db.DB {
 	t.Helper()
-	return migrated(t, OpenURL(t, PostgresURL(t)), tables)
+	if len(tables) == 0 {
+		return OpenURL(t, PostgresURL(t))
+	}
+	admin := part.Postgres(t)
+	template := "tpl_" + digest(t, tables)
+	url, err := create(t, admin, template)
+	if err != nil {
+		build(t, admin, template, tables)
+		if url, err = create(t, admin, template); err != nil {
+			t.Fatalf("copy the database %s: %v", template, err)
+		}
+	}
+	return OpenURL(t, url)
+}
+
+// digest names a set of migrations by what they hold.
+func digest(t testing.TB, tables []Source) string {
+	t.Helper()
+	h := sha256.New()
+	for _, s := range tables {
+		files, err := fs.Glob(s.FS, "migrations/*.sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			text, err := fs.ReadFile(s.FS, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(h, "%s %s %d %s", s.Service, f, len(text), text)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
+}
+
+// build makes the template under another name and renames it when it is whole; of several processes that do so at once, the first wins.
+func build(t testing.TB, admin, template string, tables []Source) {
+	t.Helper()
+	name := random("b_")
+	url, err := postgres.CreateDatabase(t.Context(), admin, name, "")
+	if err != nil {
+		t.Fatalf("create a database: %v", err)
+	}
+	d, err := db.Open(t.Context(), db.Config{URL: url})
+	if err != nil {
+		t.Fatalf("open %s: %v", url, err)
+	}
+	migrated(t, d, tables)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.RenameDatabase(t.Context(), admin, name, template); err != nil {
+		if !errors.Is(err, db.ErrDuplicate) {
+			t.Fatalf("name the template: %v", err)
+		}
+		if err := postgres.DropDatabase(t.Context(), admin, name); err != nil {
+			t.Logf("drop the database %s: %v", name, err)
+		}
+	}
 }
 
 // Each runs f on both engines, side by side, each time on a database of its own with the tables of these sources.

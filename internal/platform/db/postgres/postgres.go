@@ -114,6 +114,8 @@ func translate(err error) error {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		switch e.Code {
+		case "42P04":
+			return db.ErrDuplicate.With("a database of this name exists").Wrap(err)
 		case "23505":
 			return db.Violation(db.ErrDuplicate, columns(e.Detail), err)
 		case "23503":
@@ -174,6 +176,11 @@ func CreateDatabase(ctx context.Context, admin, name, template string) (string, 
 // DropDatabase removes a database with its connections; a missing one is fine.
 func DropDatabase(ctx context.Context, admin, name string) error {
 	return administer(ctx, admin, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
+}
+
+// RenameDatabase gives a database without connections another name. ErrDuplicate if that is taken.
+func RenameDatabase(ctx context.Context, admin, from, to string) error {
+	return administer(ctx, admin, "ALTER DATABASE "+pgx.Identifier{from}.Sanitize()+" RENAME TO "+pgx.Identifier{to}.Sanitize())
 }
 
 func administer(ctx context.Context, admin, text string) error {
