@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"maas/internal/inference/engine"
-	"maas/internal/platform/db"
 	"maas/internal/platform/fault"
 	"maas/internal/platform/page"
 	"maas/internal/platform/web"
@@ -290,11 +289,7 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request) {
 	defer quiet.Stop()
 	defer pulse.Stop()
 	for {
-		var list []Transition
-		err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) (err error) {
-			list, err = s.store.transitionsAfter(ctx, q, d.ID, seq, 200)
-			return err
-		})
+		list, err := s.transitionsSince(ctx, d.ID, seq)
 		if err != nil {
 			return
 		}
@@ -305,7 +300,7 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request) {
 			}
 			seq = t.Seq
 		}
-		if len(list) == 200 {
+		if len(list) == streamBatch {
 			continue
 		}
 		select {
@@ -335,30 +330,4 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-// Transitions lists a deployment's history, newest first.
-func (s *Service) Transitions(ctx context.Context, ref, after string, limit int) (page.List[Transition], error) {
-	d, _, err := s.find(ctx, ref)
-	if err != nil {
-		return page.List[Transition]{}, err
-	}
-	filter := "transitions:" + d.ID
-	keys, err := page.Decode(filter, after, 1)
-	if err != nil {
-		return page.List[Transition]{}, err
-	}
-	before := d.Seq + 1
-	if keys != nil {
-		if before, err = strconv.ParseInt(keys[0], 10, 64); err != nil {
-			return page.List[Transition]{}, page.ErrBadCursor
-		}
-	}
-	limit = page.Limit(limit)
-	var list []Transition
-	err = s.db.Read(ctx, func(ctx context.Context, q *db.Query) (err error) {
-		list, err = s.store.transitionsBefore(ctx, q, d.ID, before, limit+1)
-		return err
-	})
-	return page.Of(list, limit, filter, func(t Transition) []string { return []string{strconv.FormatInt(t.Seq, 10)} }), err
 }

@@ -179,7 +179,9 @@ func TestKillTheEngine(t *testing.T) {
 	v = r.status(t, "toy", Ready)
 	t.Logf("serving again %d ms after the failure was seen, of which 1,000 are the first back-off", time.Since(begin).Milliseconds())
 	require.Equal(t, 2, v.Replicas[0].Attempt)
-	answers(t, r.pick(t, "toy").Endpoint)
+	again := r.pick(t, "toy")
+	answers(t, again.Endpoint)
+	again.Done(Outcome{Class: OK})
 	pid := v.Replicas[0].PID
 	r.stop()
 	require.False(t, running(pid), "the server takes its engines along")
@@ -219,6 +221,8 @@ func TestKillTheServer(t *testing.T) {
 	a.Done(Outcome{Class: OK})
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	v = r.until(t, "toy", "a new process", func(v DeploymentView) bool { return v.Status == Ready && v.Replicas[0].Attempt == 2 })
-	answers(t, r.pick(t, "toy").Endpoint)
+	again := r.pick(t, "toy")
+	answers(t, again.Endpoint)
+	again.Done(Outcome{Class: OK})
 	require.NotEqual(t, pid, v.Replicas[0].PID)
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"maas/internal/inference/engine"
 	"maas/internal/platform/auth"
 	"maas/internal/platform/db"
 	"maas/internal/platform/event"
@@ -124,6 +125,17 @@ func (s *Service) adopt(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	var refs []engine.Ref
+	for _, r := range live {
+		if r.State.running() {
+			refs = append(refs, r.Ref)
+		}
+	}
+	for _, e := range s.engines {
+		if w, ok := e.(engine.Sweeper); ok {
+			w.Sweep(refs)
+		}
 	}
 	for _, r := range live {
 		s.supervise(ctx, r)

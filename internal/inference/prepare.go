@@ -6,6 +6,7 @@ import (
 
 	"maas/internal/inference/engine"
 	"maas/internal/model"
+	"maas/internal/platform/db"
 	"maas/internal/platform/fault"
 )
 
@@ -20,6 +21,16 @@ func (p *supervisor) prepare(ctx context.Context) (engine.Driver, engine.Launch,
 		return nil, launch, engine.Need{}, err
 	}
 	launch.Replica = p.id
+	if launch.Upstream == nil { // the engine knows the model by its public name, so that nobody has to rename anything
+		err := p.s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
+			d, err := p.s.store.deploymentByID(ctx, q, p.r.Deployment)
+			launch.Model = d.Name
+			return err
+		})
+		if err != nil {
+			return nil, launch, engine.Need{}, err
+		}
+	}
 	needs, err := driver.Fit(ctx, launch)
 	if err != nil {
 		return nil, launch, engine.Need{}, err

@@ -87,6 +87,7 @@ type Target struct {
 type candidate struct {
 	replica  string
 	endpoint engine.Endpoint
+	slots    float64 // at least 1
 	state    *endpointState
 }
 
@@ -183,7 +184,7 @@ func (r *Router) Set(t Table) {
 				state = &endpointState{}
 			}
 			next.state[e.Endpoint.ID] = state
-			target.candidates = append(target.candidates, candidate{replica: e.Replica, endpoint: e.Endpoint, state: state})
+			target.candidates = append(target.candidates, candidate{replica: e.Replica, endpoint: e.Endpoint, slots: float64(max(e.Endpoint.Slots, 1)), state: state})
 		}
 		if len(target.candidates) == 0 {
 			target.unready = notReady(route)
@@ -244,29 +245,42 @@ func (t *Target) Unready() error { return t.unready }
 func (t *Target) Pick(tried *Tried) (Attempt, bool) {
 	now := t.now().UnixNano()
 	kept := 0
-	for i := range t.candidates {
-		if t.candidates[i].state.open(now) {
-			kept++
-		}
-	}
-	ignore := kept > len(t.candidates)/2
-	var best *candidate
-	var bestLoad float64
+	var best, any choice // the least loaded of those in service, and of all
 	for i := range t.candidates {
 		c := &t.candidates[i]
-		if tried.has(c.endpoint.ID) || !ignore && c.state.open(now) {
+		open := c.state.open(now)
+		if open {
+			kept++
+		}
+		if tried.has(c.endpoint.ID) {
 			continue
 		}
-		load := float64(max(c.state.inFlight.Load(), c.state.polled.Load())) / float64(max(c.endpoint.Slots, 1))
-		if best == nil || load < bestLoad {
-			best, bestLoad = c, load
+		load := float64(max(c.state.inFlight.Load(), c.state.polled.Load())) / c.slots
+		any.take(c, load)
+		if !open {
+			best.take(c, load)
 		}
 	}
-	if best == nil {
+	if kept > len(t.candidates)/2 {
+		best = any
+	}
+	if best.c == nil {
 		return Attempt{}, false
 	}
-	tried.ids = append(tried.ids, best.endpoint.ID)
-	return t.attempt(best), true
+	tried.ids = append(tried.ids, best.c.endpoint.ID)
+	return t.attempt(best.c), true
+}
+
+// choice is the least loaded candidate seen so far.
+type choice struct {
+	c    *candidate
+	load float64
+}
+
+func (b *choice) take(c *candidate, load float64) {
+	if b.c == nil || load < b.load {
+		b.c, b.load = c, load
+	}
 }
 
 func (t *Target) attempt(c *candidate) Attempt {

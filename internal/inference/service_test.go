@@ -280,6 +280,7 @@ func TestCrashIsRepaired(t *testing.T) {
 		v = r.status(t, "toy", Ready)
 		require.Equal(t, 2, v.Replicas[0].Attempt)
 		second := r.pick(t, "toy")
+		second.Done(Outcome{Class: OK})
 		require.NotEqual(t, first.Endpoint.ID, second.Endpoint.ID)
 		l, err := r.Logs(as(t, "ten_a"), "toy", "", 1, 10)
 		require.NoError(t, err)
@@ -438,7 +439,9 @@ func TestUpdateReplacesWhileServing(t *testing.T) {
 	during.Done(Outcome{Class: OK})
 	v = r.until(t, "toy", "replaced", func(v DeploymentView) bool { return v.Status == Ready && len(v.Replicas) == 1 })
 	require.Equal(t, 1024, v.Context)
-	require.NotEqual(t, first.Replica, r.pick(t, "toy").Replica)
+	second := r.pick(t, "toy")
+	second.Done(Outcome{Class: OK})
+	require.NotEqual(t, first.Replica, second.Replica)
 
 	r.host.mu.Lock()
 	r.host.measure = func() (int64, int64) { return 8 << 30, r.host.keep } // room for no second one
@@ -488,4 +491,9 @@ func TestDesiredStateSurvivesARestart(t *testing.T) {
 		require.Equal(t, Stopped, next.status(t, "off", Stopped).Status)
 		require.Len(t, next.engine.Live(), 1)
 	}, tables...)
+}
+
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	dbtest.Lint(t, dbtest.Source{Service: "inference", FS: Migrations}, ".")
 }

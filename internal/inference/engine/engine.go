@@ -74,6 +74,12 @@ type Tailer interface {
 	Tail(n int) []byte
 }
 
+// Sweeper is a Driver that leaves files behind when the server is killed.
+type Sweeper interface {
+	// Sweep removes what belongs to no attempt of keep. It is called once, before the first start.
+	Sweep(keep []Ref)
+}
+
 // Launch is everything a driver needs to start one attempt of a replica. Files are read-only.
 type Launch struct {
 	Replica     string   // id of the replica

@@ -2,7 +2,7 @@
 
 -- Upstream accounts. api_key is sealed; '' = none.
 CREATE TABLE inference_provider (
-    id          TEXT PRIMARY KEY,
+    id          TEXT NOT NULL PRIMARY KEY,
     tenant_id   TEXT NOT NULL,
     name        TEXT NOT NULL,
     kind        TEXT NOT NULL CHECK (kind IN ('openai')),
@@ -21,7 +21,7 @@ CREATE UNIQUE INDEX inference_provider_tenant_id_name_key ON inference_provider 
 
 -- spec, cause and need are JSON that is read whole. seq counts the rows of inference_transition. rev counts changes by people (it is the ETag), version every write (it guards them).
 CREATE TABLE inference_deployment (
-    id            TEXT PRIMARY KEY,
+    id            TEXT NOT NULL PRIMARY KEY,
     tenant_id     TEXT NOT NULL,
     name          TEXT NOT NULL,
     engine_reason TEXT NOT NULL,
@@ -50,7 +50,7 @@ CREATE INDEX inference_deployment_tenant_id_provider_id_idx ON inference_deploym
 
 -- Replicas; those in a final state are kept as history. ref tells how to find the process after a restart of the server.
 CREATE TABLE inference_replica (
-    id            TEXT PRIMARY KEY,
+    id            TEXT NOT NULL PRIMARY KEY,
     tenant_id     TEXT NOT NULL,
     deployment_id TEXT NOT NULL REFERENCES inference_deployment (id) ON DELETE CASCADE,
     revision      BIGINT NOT NULL,
@@ -79,7 +79,7 @@ CREATE INDEX inference_replica_state_idx ON inference_replica (state);
 
 -- Why each state changed: one row per change, of a replica or (replica_id = '') of the deployment.
 CREATE TABLE inference_transition (
-    id            TEXT PRIMARY KEY,
+    id            TEXT NOT NULL PRIMARY KEY,
     tenant_id     TEXT NOT NULL,
     deployment_id TEXT NOT NULL REFERENCES inference_deployment (id) ON DELETE CASCADE,
     seq           BIGINT NOT NULL,

@@ -242,14 +242,18 @@ func (d *Driver) Attach(ctx context.Context, ref engine.Ref) (engine.Instance, e
 	return i, nil
 }
 
-// Sweep removes the folders of attempts that nobody refers to any more; call it before the first start. keep tells which replicas may still have a child.
-func (d *Driver) Sweep(keep func(folder string) bool) {
+// Sweep implements engine.Sweeper: folders of attempts that nobody refers to any more are removed.
+func (d *Driver) Sweep(keep []engine.Ref) {
+	kept := map[string]bool{}
+	for _, r := range keep {
+		kept[filepath.Base(d.folder(r.Replica, r.Attempt))] = true
+	}
 	list, err := os.ReadDir(d.o.Run)
 	if err != nil {
 		return
 	}
 	for _, e := range list {
-		if e.IsDir() && !keep(e.Name()) {
+		if e.IsDir() && !kept[e.Name()] {
 			_ = os.RemoveAll(filepath.Join(d.o.Run, e.Name()))
 		}
 	}
@@ -263,4 +267,7 @@ func (d *Driver) forget(i *Instance) {
 	}
 }
 
-var _ engine.Driver = (*Driver)(nil)
+var (
+	_ engine.Driver  = (*Driver)(nil)
+	_ engine.Sweeper = (*Driver)(nil)
+)
