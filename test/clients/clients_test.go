@@ -102,6 +102,18 @@ func (b *binary) key(body map[string]any) string {
 	return k.Secret
 }
 
+// refuses reports whether the gateway answers 401 to a key.
+func (b *binary) refuses(key string) bool {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, b.url+"/v1/models", nil)
+	require.NoError(b.t, err)
+	req.Header.Set("Authorization", "Bearer "+key)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(b.t, err)
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusUnauthorized
+}
+
 // run starts a client program and shows what it said when it fails.
 func (b *binary) run(dir string, env []string, name string, args ...string) {
 	b.t.Helper()
@@ -119,10 +131,9 @@ func TestOpenAIPython(t *testing.T) {
 		missing(t, "MAAS_PYTHON, an interpreter with the openai package (sh scripts/clients.sh)")
 	}
 	b := serve(t)
-	env := []string{
-		"LIMITED_KEY=" + b.key(map[string]any{"name": "limited", "models": []string{"something-else"}}),
-		"EXPIRED_KEY=" + b.key(map[string]any{"name": "short", "expires_at": time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339Nano)}),
-	}
+	expired := b.key(map[string]any{"name": "short", "expires_at": time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano)})
+	env := []string{"LIMITED_KEY=" + b.key(map[string]any{"name": "limited", "models": []string{"something-else"}}), "EXPIRED_KEY=" + expired}
+	require.Eventually(t, func() bool { return b.refuses(expired) }, 5*time.Second, 50*time.Millisecond, "the key does not expire")
 	before := b.usage()
 	b.run("python", env, python, "openai_client.py")
 	// What the program did is in the usage, the stream that it closed early too.

@@ -56,7 +56,7 @@ const badRole = await client.chat.completions.create({ model, messages: [{ role:
 check('bad role', badRole instanceof OpenAI.BadRequestError && badRole.type === 'invalid_request_error', badRole.error)
 
 const controller = new AbortController()
-const stream = await client.chat.completions.create({ model, messages, temperature: 0, stream: true }, { signal: controller.signal })
+const stream = await client.chat.completions.create({ model, messages, temperature: 0, stream: true, max_tokens: 3000, ignore_eos: true }, { signal: controller.signal })
 let seen = 0
 try {
   for await (const _ of stream) if (++seen === 3) controller.abort()
