@@ -288,6 +288,9 @@ func (s *Service) publish(all []Deployment, replicas map[string][]Replica) {
 		}
 		for _, r := range replicas[d.ID] {
 			counts[r.State]++
+			if r.Revision == d.Revision {
+				route.Retry = r.RetryAt
+			}
 			if p := live[r.ID]; p != nil && r.State == RReady {
 				if ep, ok := p.serving(); ok {
 					route.Endpoints = append(route.Endpoints, RouteEndpoint{Replica: r.ID, Endpoint: ep})

@@ -157,7 +157,7 @@ func (c Config) fillDefaults(contextLen, concurrency, limit int) (int, int) {
 // asRefusal turns a driver's error about files into the refusal of a request, with the hint of its reason.
 func asRefusal(err error) error {
 	e := fault.From(err)
-	if e.Kind == fault.Internal || errors.Is(err, context.Canceled) {
+	if e.Kind == fault.Internal || e.Kind == fault.NotFound || errors.Is(err, context.Canceled) {
 		return err
 	}
 	if e.Hint == "" {

@@ -33,7 +33,8 @@ type Table struct {
 type Route struct {
 	Model     ModelInfo
 	Defaults  engine.Defaults
-	Reason    *Reason // why it is not ready, nil when it is
+	Reason    *Reason   // why it is not ready, nil when it is
+	Retry     time.Time // failed: when it is tried again; zero = not by itself
 	Endpoints []RouteEndpoint
 }
 
@@ -187,7 +188,7 @@ func (r *Router) Set(t Table) {
 			target.candidates = append(target.candidates, candidate{replica: e.Replica, endpoint: e.Endpoint, slots: float64(max(e.Endpoint.Slots, 1)), state: state})
 		}
 		if len(target.candidates) == 0 {
-			target.unready = notReady(route)
+			target.unready = notReady(route, r.now())
 		}
 		next.targets[routeKey{route.Model.Tenant, route.Model.ID}] = target
 		if route.Model.State != Stopped && route.Model.State != Deleting {
@@ -197,7 +198,7 @@ func (r *Router) Set(t Table) {
 	r.view.Store(next)
 }
 
-func notReady(route Route) error {
+func notReady(route Route, now time.Time) error {
 	err := ErrNotReady.With("the model %s is %s", route.Model.ID, route.Model.State)
 	if route.Reason != nil {
 		err = ErrNotReady.With("the model %s is %s: %s", route.Model.ID, route.Model.State, route.Reason.Message).WithHint("%s", route.Reason.Hint)
@@ -205,6 +206,11 @@ func notReady(route Route) error {
 	switch route.Model.State {
 	case Starting, Pending, Updating, Degraded:
 		return err.After(2 * time.Second)
+	case Failed:
+		if !route.Retry.IsZero() {
+			return err.After(max(route.Retry.Sub(now), 0) + time.Second)
+		}
+		return err
 	default:
 		return err
 	}

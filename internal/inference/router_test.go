@@ -145,6 +145,11 @@ func TestUnreadyTargetSaysWhy(t *testing.T) {
 	e = fault.From(target.Unready())
 	require.Contains(t, e.Hint, "restart")
 	require.Zero(t, e.RetryAfter)
+	r.Set(Table{Version: 2, Routes: []Route{{Model: ModelInfo{ID: "broken", Tenant: "ten_a", State: Failed}, Reason: because("start_exit").view(), Retry: t0.Add(4 * time.Second)}}})
+	target, err = r.Resolve("ten_a", "broken")
+	require.NoError(t, err)
+	require.Equal(t, 5*time.Second, fault.From(target.Unready()).RetryAfter, "it is tried again by itself")
+	r.Set(Table{Version: 3, Routes: []Route{{Model: ModelInfo{ID: "loads", Tenant: "ten_a", State: Starting}}, {Model: ModelInfo{ID: "x", Tenant: "ten_a", State: Failed}}, {Model: ModelInfo{ID: "off", Tenant: "ten_a", State: Stopped}}}})
 	require.Len(t, r.Models("ten_a"), 2, "a stopped one is not offered")
 }
 

@@ -19,7 +19,7 @@ type NewDeployment struct {
 	Model         string          `json:"model,omitempty" maxLength:"200" doc:"name, name@rN or version id of a registered model"`
 	Provider      string          `json:"provider,omitempty" maxLength:"64" doc:"id of an upstream account"`
 	UpstreamModel string          `json:"upstream_model,omitempty" maxLength:"200" doc:"the model's name at the provider"`
-	Engine        string          `json:"engine,omitempty" enum:"auto,native,openai,fake" doc:"auto chooses and says why"`
+	Engine        string          `json:"engine,omitempty" enum:"auto,native,openai" doc:"auto chooses and says why"`
 	Context       int             `json:"context,omitempty" minimum:"0" maximum:"4194304" doc:"tokens a request may hold; 0 = the model's limit, at most 8192"`
 	Concurrency   int             `json:"concurrency,omitempty" minimum:"0" maximum:"256" doc:"requests at a time; 0 = 4"`
 	Threads       int             `json:"threads,omitempty" minimum:"0" maximum:"1024" doc:"CPU threads; 0 = the server's setting"`
