@@ -19,7 +19,8 @@ func batchDigest(ctx context.Context, q db.Querier, b Batch) (string, error) {
 	return db.One(ctx, q, db.Scalar[string], `SELECT sha256 FROM user_usage_batch WHERE node = $1 AND epoch = $2 AND seq = $3`, b.Node, b.Epoch, b.Seq)
 }
 
-// insertUsage books a row unless its request id is known: 0 rows then.
+// insertUsage books a row unless its request id is known: 0 rows then. One row a statement: with many rows in one, the SQLite driver looks its numbered parameters up one by one (measured: 50 rows in one cost
+// seven times 50 single ones).
 func insertUsage(ctx context.Context, tx *db.Tx, u Usage) (int64, error) {
 	return tx.Exec(ctx, `INSERT INTO user_usage (day, request_id, at, tenant_id, user_id, key_id, op, model, deployment_id, replica_id, stream, status, ended, source, attempts,
 		in_fresh, in_cache, out_text, out_reasoning, ttft_ms, duration_ms, client_request_id)
