@@ -28,18 +28,16 @@ type Session struct {
 	k, v          []float32 // [rows][KVHeads*HeadDim]
 	proj          []float32 // [rows][Dim], output of attention and feed-forward
 	cos, sin      []float32 // [rows][RopeDim/2]
-	last          []float32 // [out][Dim]
 	logits        []float32 // [out][Vocab]
 	queries       []kernel.Query
 	slots         []slot // where each row's key and value go
 
-	layer  *layer // of the pass below
-	index  int
-	ropeF  func(lo, hi int)
-	siluF  func(lo, hi int)
-	normIn []float32
-	normW  []float32
-	normF  func(lo, hi int)
+	layer *layer // of the pass below
+	index int
+	owed  bool      // proj is still to be added to x: the next norm does it, row by row
+	normW []float32 // weights of the norm that runs
+
+	keyF, queryF, siluF, normF func(lo, hi int) // made once, so that a step allocates nothing
 }
 
 type slot struct{ page, slot int }
@@ -60,9 +58,9 @@ func (m *Model) NewSession(o SessionOptions) (*Session, error) {
 	s.ff, s.ff2 = f(r*c.FF), f(r*c.FF)
 	s.q, s.att, s.k, s.v = f(r*q), f(r*q), f(r*kv), f(r*kv)
 	s.cos, s.sin = f(r*c.RopeDim/2), f(r*c.RopeDim/2)
-	s.last, s.logits = f(o.MaxOut*c.Dim), f(o.MaxOut*c.Vocab)
+	s.logits = f(o.MaxOut * c.Vocab)
 	s.queries, s.slots = make([]kernel.Query, r), make([]slot, r)
-	s.ropeF, s.siluF, s.normF = s.ropeRows, s.siluRows, s.normRows
+	s.keyF, s.queryF, s.siluF, s.normF = s.keyRows, s.queryRows, s.siluRows, s.normRows
 	return s, nil
 }
 
@@ -74,10 +72,19 @@ func (s *Session) Forward(b *Batch) {
 	if err := s.embed(b.Tokens); err != nil {
 		panic(err)
 	}
+	s.owed = false
 	for i := range s.m.layers {
 		s.layer, s.index = &s.m.layers[i], i
-		s.attention(n)
-		s.feedForward(n)
+		s.keys(n)
+		whole := i < len(s.m.layers)-1 || len(b.Out) == n
+		if !whole { // what follows in the last layer matters to the wanted rows only
+			s.keep(b.Out)
+			n = len(b.Out)
+		}
+		if n > 0 {
+			s.attention(n, whole && kernel.SameActs(s.layer.q.Type(), s.layer.v.Type()))
+			s.feedForward(n)
+		}
 	}
 	s.head(b)
 }
@@ -112,55 +119,88 @@ func (s *Session) embed(tokens []int32) error {
 	})
 }
 
-// attention adds Wo*Attn(RMS(x)) to x.
-func (s *Session) attention(n int) {
+// keys sets h to RMS(x) and puts the keys and values of n rows into the cache.
+func (s *Session) keys(n int) {
+	l := s.layer
+	s.norm(l.attnNorm, n)
+	s.matmul(s.k, l.k, s.h, n, false)
+	s.matmul(s.v, l.v, s.h, n, kernel.SameActs(l.v.Type(), l.k.Type()))
+	s.p.For(n, s.grain(n), s.keyF)
+}
+
+// keyRows finishes keys and values of rows lo..hi: bias, norm of heads, rotation, cache.
+func (s *Session) keyRows(lo, hi int) {
+	c, l := &s.m.Config, s.layer
+	kn, half := c.KVHeads*c.HeadDim, c.RopeDim/2
+	for i := lo; i < hi; i++ {
+		k, v := s.k[i*kn:(i+1)*kn], s.v[i*kn:(i+1)*kn]
+		if l.kBias != nil {
+			kernel.Add(k, l.kBias)
+			kernel.Add(v, l.vBias)
+		}
+		if l.kNorm != nil {
+			kernel.RMSNorm(k, k, l.kNorm, c.Eps)
+		}
+		kernel.Rope(k, c.HeadDim, s.cos[i*half:(i+1)*half], s.sin[i*half:(i+1)*half])
+		s.kv.Put(s.index, s.slots[i].page, s.slots[i].slot, k, v)
+	}
+}
+
+// keep moves the given rows, which rise, to the front of everything that the rest of a layer reads.
+func (s *Session) keep(rows []int32) {
+	d, half := s.m.Config.Dim, s.m.Config.RopeDim/2
+	move := func(x []float32, n, to, from int) { copy(x[to*n:(to+1)*n], x[from*n:(from+1)*n]) }
+	for to, row := range rows {
+		if from := int(row); from != to {
+			move(s.x, d, to, from)
+			move(s.h, d, to, from)
+			move(s.cos, half, to, from)
+			move(s.sin, half, to, from)
+			s.queries[to] = s.queries[from]
+		}
+	}
+}
+
+// attention adds Wo*Attn(h) to x. set says that the inputs of the query matrix are those that keys has set.
+func (s *Session) attention(n int, set bool) {
 	c, l := &s.m.Config, s.layer
 	q := c.Heads * c.HeadDim
-	s.norm(s.x, l.attnNorm, n)
-	s.matmul(s.q, l.q, s.h, n, false)
-	s.matmul(s.k, l.k, s.h, n, kernel.SameActs(l.k.Type(), l.q.Type()))
-	s.matmul(s.v, l.v, s.h, n, kernel.SameActs(l.v.Type(), l.k.Type()))
-	s.p.For(n, s.grain(n), s.ropeF)
+	s.matmul(s.q, l.q, s.h, n, set)
+	s.p.For(n, s.grain(n), s.queryF)
 	s.kv.Attend(s.p, s.att[:n*q], s.q[:n*q], s.index, s.queries[:n], kernel.AttendOptions{
 		Heads: c.Heads, Scale: float32(1 / math.Sqrt(float64(c.HeadDim))), Window: c.Window})
 	s.matmul(s.proj, l.o, s.att, n, false)
 	if l.oBias != nil {
 		kernel.AddBias(s.proj[:n*c.Dim], l.oBias)
 	}
-	kernel.Add(s.x[:n*c.Dim], s.proj[:n*c.Dim])
+	s.owed = true
 }
 
-// ropeRows finishes queries, keys and values of rows lo..hi: bias, norm of heads, rotation; then keys and values go into the cache.
-func (s *Session) ropeRows(lo, hi int) {
+// queryRows finishes queries of rows lo..hi: bias, norm of heads, rotation.
+func (s *Session) queryRows(lo, hi int) {
 	c, l := &s.m.Config, s.layer
-	qn, kn, half := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.RopeDim/2
+	qn, half := c.Heads*c.HeadDim, c.RopeDim/2
 	for i := lo; i < hi; i++ {
-		q, k, v := s.q[i*qn:(i+1)*qn], s.k[i*kn:(i+1)*kn], s.v[i*kn:(i+1)*kn]
+		q := s.q[i*qn : (i+1)*qn]
 		if l.qBias != nil {
 			kernel.Add(q, l.qBias)
-			kernel.Add(k, l.kBias)
-			kernel.Add(v, l.vBias)
 		}
 		if l.qNorm != nil {
 			kernel.RMSNorm(q, q, l.qNorm, c.Eps)
-			kernel.RMSNorm(k, k, l.kNorm, c.Eps)
 		}
-		cos, sin := s.cos[i*half:(i+1)*half], s.sin[i*half:(i+1)*half]
-		kernel.Rope(q, c.HeadDim, cos, sin)
-		kernel.Rope(k, c.HeadDim, cos, sin)
-		s.kv.Put(s.index, s.slots[i].page, s.slots[i].slot, k, v)
+		kernel.Rope(q, c.HeadDim, s.cos[i*half:(i+1)*half], s.sin[i*half:(i+1)*half])
 	}
 }
 
 // feedForward adds Wd*(silu(Wg*n).(Wu*n)) to x, n = RMS(x).
 func (s *Session) feedForward(n int) {
-	c, l := &s.m.Config, s.layer
-	s.norm(s.x, l.ffNorm, n)
+	l := s.layer
+	s.norm(l.ffNorm, n)
 	s.matmul(s.ff, l.gate, s.h, n, false)
 	s.matmul(s.ff2, l.up, s.h, n, kernel.SameActs(l.up.Type(), l.gate.Type()))
 	s.p.For(n, s.grain(n), s.siluF)
 	s.matmul(s.proj, l.down, s.ff, n, false)
-	kernel.Add(s.x[:n*c.Dim], s.proj[:n*c.Dim])
+	s.owed = true
 }
 
 func (s *Session) siluRows(lo, hi int) {
@@ -168,28 +208,31 @@ func (s *Session) siluRows(lo, hi int) {
 	kernel.SiluMul(s.ff[lo*f:hi*f], s.ff[lo*f:hi*f], s.ff2[lo*f:hi*f])
 }
 
-// head computes the logits of the wanted rows.
+// head computes the logits of the wanted rows, which keep has moved to the front.
 func (s *Session) head(b *Batch) {
-	d, v, n := s.m.Config.Dim, s.m.Config.Vocab, len(b.Out)
+	n := len(b.Out)
 	if n == 0 {
 		return
 	}
-	for i, row := range b.Out {
-		kernel.RMSNorm(s.last[i*d:(i+1)*d], s.x[int(row)*d:(int(row)+1)*d], s.m.outputNorm, s.m.Config.Eps)
-	}
-	s.matmul(s.logits, s.m.output, s.last, n, false)
-	b.Logits = s.logits[:n*v]
+	s.norm(s.m.outputNorm, n)
+	s.matmul(s.logits, s.m.output, s.h, n, false)
+	b.Logits = s.logits[:n*s.m.Config.Vocab]
 }
 
-// norm sets h to the normed rows of in.
-func (s *Session) norm(in, w []float32, n int) {
-	s.normIn, s.normW = in, w
+// norm adds what is owed to n rows of x and sets h to their norm.
+func (s *Session) norm(w []float32, n int) {
+	s.normW = w
 	s.p.For(n, s.grain(n), s.normF)
+	s.owed = false
 }
 
 func (s *Session) normRows(lo, hi int) {
 	d := s.m.Config.Dim
-	kernel.RMSNorm(s.h[lo*d:hi*d], s.normIn[lo*d:hi*d], s.normW, s.m.Config.Eps)
+	x := s.x[lo*d : hi*d]
+	if s.owed {
+		kernel.Add(x, s.proj[lo*d:hi*d])
+	}
+	kernel.RMSNorm(s.h[lo*d:hi*d], x, s.normW, s.m.Config.Eps)
 }
 
 // grain is how many rows a worker takes at once: a few rows are not worth waking anybody.

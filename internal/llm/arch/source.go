@@ -261,5 +261,5 @@ func scratchBytes(c *Config, rows, out int) int64 {
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	perRow := 3*c.Dim + 2*q + 2*kv + 2*c.FF + c.RopeDim // float32
 	widest := max(c.Dim, q, c.FF)
-	return 4*int64(rows)*int64(perRow) + int64(rows)*int64(widest)*2 + 4*int64(out)*int64(c.Vocab+c.Dim)
+	return 4*int64(rows)*int64(perRow) + int64(rows)*int64(widest)*2 + 4*int64(out)*int64(c.Vocab)
 }
