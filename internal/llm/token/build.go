@@ -124,17 +124,20 @@ func byteName(s string) (int, bool) {
 }
 
 // alphabet spells each byte as a printable rune: bytes that are printable in Latin-1 stand for themselves, the others for 256 and up in their order. All byte-level vocabularies are written in it.
-var alphabet, alphabetBytes = func() (to [256]rune, from map[rune]byte) {
-	from = map[rune]byte{}
+// alphabetBytes is the way back, -1 for runes that are not in it.
+var alphabet, alphabetBytes = func() (to [256]rune, from [512]int16) {
+	for i := range from {
+		from[i] = -1
+	}
 	next := rune(256)
-	for b := range 256 {
+	for b := range int16(256) {
 		r := rune(b)
 		if b < '!' || b > '~' && b < 0xA1 || b == 0xAD {
 			r = next
 			next++
 		}
 		to[b] = r
-		from[r] = byte(b)
+		from[r] = b
 	}
 	return to, from
 }()
@@ -143,31 +146,34 @@ var alphabet, alphabetBytes = func() (to [256]rune, from map[rune]byte) {
 func fromAlphabet(s string) (text string, spelled bool) {
 	b := make([]byte, 0, len(s))
 	for _, r := range s {
-		c, ok := alphabetBytes[r]
-		if !ok {
+		if int(r) >= len(alphabetBytes) || alphabetBytes[r] < 0 {
 			return s, false
 		}
-		b = append(b, c)
+		b = append(b, byte(alphabetBytes[r]))
 	}
 	return string(b), true
 }
 
-// byText maps the texts (or, byte-level, the bytes) of the tokens that text may become. Control tokens are not among them, nor bytes' names: text that looks like one is text.
+// byText maps the texts of the tokens that text may become. Control tokens are not among them, nor bytes' names: text that looks like one is text.
 func (s *spec) byText(t *Tokenizer) map[string]int32 {
 	m := make(map[string]int32, len(t.tokens))
 	for id, e := range t.tokens {
 		if e.kind != Normal && e.kind != UserDefined && e.kind != Unused || e.text == "" {
 			continue
 		}
-		k := e.text
-		if s.bytes {
-			spelled := false
-			if k, spelled = fromAlphabet(e.text); !spelled {
-				continue
-			}
+		if _, twice := m[e.text]; !twice {
+			m[e.text] = int32(id) //nolint:gosec // at most MaxVocab
 		}
-		if _, twice := m[k]; !twice {
-			m[k] = int32(id) //nolint:gosec // at most MaxVocab
+	}
+	return m
+}
+
+// byBytes is byText by what the tokens of a byte-level vocabulary spell.
+func (s *spec) byBytes(byText map[string]int32) map[string]int32 {
+	m := make(map[string]int32, len(byText))
+	for text, id := range byText {
+		if b, spelled := fromAlphabet(text); spelled {
+			m[b] = id
 		}
 	}
 	return m
@@ -178,7 +184,7 @@ func (s *spec) byteTokens(t *Tokenizer, byText map[string]int32) (ids [256]int32
 	for b := range ids {
 		ids[b] = -1
 		if s.bytes {
-			if id, ok := byText[byteStrings[b:b+1]]; ok {
+			if id, ok := byText[string(alphabet[b])]; ok {
 				ids[b] = id
 			}
 		}
@@ -216,18 +222,16 @@ func (s *spec) merger(t *Tokenizer) error {
 		m.runes = ids
 		m.fallback = s.fallback && all
 	}
-	if s.whole || s.lines {
+	switch {
+	case s.whole && s.bytes:
+		m.whole = s.byBytes(ids)
+	case s.whole || s.lines:
 		m.whole = ids
 	}
 	for rank, p := range s.merges {
-		l, r := p[0], p[1]
-		if s.bytes {
-			l, _ = fromAlphabet(l)
-			r, _ = fromAlphabet(r)
-		}
-		left, ok := ids[l]
-		right, ok2 := ids[r]
-		id, ok3 := ids[l+r]
+		left, ok := ids[p[0]]
+		right, ok2 := ids[p[1]]
+		id, ok3 := ids[p[0]+p[1]]
 		if ok && ok2 && ok3 { // a merge out of or into what is no token can never show
 			m.table.add(left, right, int32(rank), id) //nolint:gosec // at most MaxMerges
 		}
