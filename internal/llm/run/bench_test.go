@@ -108,3 +108,25 @@ func BenchmarkEngine(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSample measures the choice of one token from a vocabulary of 152,000 with a distribution like a real model's.
+func BenchmarkSample(b *testing.B) {
+	logits := randomLogits(noise(1), 152_000, 3)
+	work := make([]float32, len(logits))
+	for name, r := range map[string]Request{"greedy": {}, "temperature": {Temperature: 0.8}, "top_p": {Temperature: 0.8, TopP: 0.95}, "top_k": {Temperature: 0.8, TopK: 40, TopP: 0.95}, "logprobs": {Logprobs: true, TopLogprobs: 5}} {
+		b.Run(name, func(b *testing.B) {
+			s, sc := newSampler(&r, 1, 0, nil), &scratch{}
+			var lp *TokenLogprob
+			if r.Logprobs {
+				lp = &TokenLogprob{}
+			}
+			b.ReportAllocs()
+			pos := 0
+			for b.Loop() {
+				copy(work, logits)
+				s.next(sc, work, pos, 1, lp)
+				pos++
+			}
+		})
+	}
+}

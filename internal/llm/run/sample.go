@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"maas/internal/llm/kernel"
 )
 
 // candidate is a token with its logit, later its probability.
@@ -248,16 +250,22 @@ func (sc *scratch) takeMass(c []candidate, mass float64) []candidate {
 // largest appends the k greatest logits in order, greatest first and lower ids first on ties.
 func largest(dst []candidate, logits []float32, k int) []candidate {
 	worstFirst := func(a, b candidate) int { return byRank(b, a) }
+	floor := float32(math.Inf(-1)) // of the k so far; an equal one that comes later has a higher id and loses
 	for id, x := range logits {
-		c := candidate{int32(id), float64(x)} //nolint:gosec // vocabulary
-		if len(dst) < k {
-			dst = append(dst, c)
+		switch {
+		case len(dst) < k:
+			if x != x {
+				continue
+			}
+			dst = append(dst, candidate{int32(id), float64(x)}) //nolint:gosec // vocabulary
 			if len(dst) == k {
 				heapify(dst, worstFirst)
+				floor = float32(dst[0].x)
 			}
-		} else if byRank(c, dst[0]) < 0 {
-			dst[0] = c
+		case x > floor:
+			dst[0] = candidate{int32(id), float64(x)} //nolint:gosec // vocabulary
 			sift(dst, 0, worstFirst)
+			floor = float32(dst[0].x)
 		}
 	}
 	slices.SortFunc(dst, byRank)
@@ -289,12 +297,4 @@ func sift(c []candidate, i int, order func(a, b candidate) int) {
 }
 
 // argmax returns the id of the greatest logit, the lowest id on ties. Not-a-number never wins.
-func argmax(x []float32) int32 {
-	best, at := float32(math.Inf(-1)), 0
-	for i, v := range x {
-		if v > best {
-			best, at = v, i
-		}
-	}
-	return int32(at) //nolint:gosec // vocabulary
-}
+func argmax(x []float32) int32 { return int32(max(kernel.Argmax(x), 0)) } //nolint:gosec // vocabulary
