@@ -111,7 +111,7 @@ func (c *cache) remove(version string) {
 
 // copyFile writes r to a new file and checks size and hash.
 func copyFile(to string, f File, r io.Reader) error {
-	w, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o440)
+	w, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o400)
 	if err != nil {
 		return err
 	}

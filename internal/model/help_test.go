@@ -49,7 +49,7 @@ var roles = map[string][]string{"dev": {"model:read", "model:write"}, "viewer": 
 // each runs f on both databases.
 func each(t *testing.T, f func(*set)) {
 	t.Helper()
-	dbtest.Each(t, func(t *testing.T, d *db.DB) { f(start(t, d)) },
+	dbtest.Each(t, func(t *testing.T, d *db.DB) { t.Helper(); f(start(t, d)) },
 		dbtest.Source{Service: "job", FS: job.Migrations}, dbtest.Source{Service: "event", FS: event.Migrations}, dbtest.Source{Service: "object", FS: object.Migrations}, dbtest.Source{Service: "model", FS: Migrations})
 }
 
@@ -142,6 +142,7 @@ func next[E any](x *set) E {
 
 // ctx is that of a caller inside the process.
 func ctxOf(t *testing.T, tenant string) context.Context {
+	t.Helper()
 	return auth.With(t.Context(), auth.Principal{Kind: auth.User, TenantID: tenant, UserID: "usr_dev", Permissions: roles["dev"]})
 }
 
@@ -228,13 +229,13 @@ func (x *set) upload(who string, b []byte, meta ...string) string {
 type files = map[string][]byte
 
 // add uploads files and makes a version of them.
-func (x *set) add(who, model string, f files) answer {
+func (x *set) add(model string, f files) answer {
 	x.t.Helper()
 	in := NewVersion{Message: "first"}
 	for path, b := range f {
-		in.Files = append(in.Files, NewFile{Path: path, UploadID: x.upload(who, b, "model", model, "path", path)})
+		in.Files = append(in.Files, NewFile{Path: path, UploadID: x.upload("dev.a", b, "model", model, "path", path)})
 	}
-	return x.do(who, http.MethodPost, "/api/v1/models/"+model+"/versions", in)
+	return x.do("dev.a", http.MethodPost, "/api/v1/models/"+model+"/versions", in)
 }
 
 func sha(b []byte) string {

@@ -61,7 +61,8 @@ func (s *Service) httpModel(ctx context.Context, in *idIn) (Model, error) {
 func (s *Service) httpUpdate(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"128"`
 	Body ModelPatch
-}) (Model, error) {
+},
+) (Model, error) {
 	m, err := s.UpdateModel(ctx, in.ID, in.Body, func(m Model) error { return web.CheckRev(ctx, m.Rev) })
 	web.SetRev(ctx, m.Rev)
 	return m, err

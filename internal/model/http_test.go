@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -39,7 +38,7 @@ func TestImport(t *testing.T) {
 		x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: "my-model"}).want(http.StatusConflict, "model.name_taken")
 		x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: "a/b"}).want(http.StatusUnprocessableEntity, "model.bad_name")
 
-		a := x.add("dev.a", "my-model", files{"q8.gguf": b}).want(http.StatusAccepted)
+		a := x.add("my-model", files{"q8.gguf": b}).want(http.StatusAccepted)
 		v := decode[Version](a)
 		require.Equal(t, "/api/v1/jobs/"+v.JobID, a.header.Get("Location"))
 		require.Equal(t, []File{{"q8.gguf", int64(len(b)), sha(b)}}, v.Files)
@@ -61,7 +60,7 @@ func TestImport(t *testing.T) {
 		require.Equal(t, int64(len(b)), m.SizeBytes)
 		require.Equal(t, 1, m.Versions)
 
-		again := decode[Version](x.add("dev.a", "my-model", files{"q8.gguf": b}).want(http.StatusAccepted))
+		again := decode[Version](x.add("my-model", files{"q8.gguf": b}).want(http.StatusAccepted))
 		require.Equal(t, v.ID, again.ID, "the same files are the same version")
 		x.download(b)
 		x.resolve(v, b)
@@ -119,7 +118,7 @@ func TestImportFolder(t *testing.T) {
 		require.NoError(x.t, err)
 		f["assets/readme.md"] = []byte("# hi")
 		x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: "hf"}).want(http.StatusCreated)
-		v := decode[Version](x.add("dev.a", "hf", f).want(http.StatusAccepted))
+		v := decode[Version](x.add("hf", f).want(http.StatusAccepted))
 		next[VersionReady](x)
 		v, err = x.s.byID(ctxOf(x.t, "a"), v.ID)
 		require.NoError(x.t, err)
@@ -141,7 +140,7 @@ func TestBadFilesAreRefused(t *testing.T) {
 			{files{"m.gguf": append([]byte("GGUF\x03\x00\x00\x00"), bytes.Repeat([]byte{0xff}, 16)...)}, "llm.gguf_tensor_count"},
 			{files{"pytorch_model.bin": []byte("\x80\x02cos\nsystem\n.")}, "llm.pickle_refused"},
 		} {
-			x.add("dev.a", "bad", c.f).want(http.StatusAccepted)
+			x.add("bad", c.f).want(http.StatusAccepted)
 			e := next[VersionRejected](x)
 			require.Equal(x.t, c.code, e.Code)
 			v, err := x.s.Version(ctxOf(x.t, "a"), "bad", i+1)
@@ -209,7 +208,7 @@ func TestEqualAndEmptyFiles(t *testing.T) {
 	each(t, func(x *set) {
 		b := gguf(x.t, modelgen.Spec{})
 		x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: "m"}).want(http.StatusCreated)
-		v := decode[Version](x.add("dev.a", "m", files{"m.gguf": b, "a.txt": {}, "b.txt": {}, "c.txt": []byte("same"), "d/c.txt": []byte("same")}).want(http.StatusAccepted))
+		v := decode[Version](x.add("m", files{"m.gguf": b, "a.txt": {}, "b.txt": {}, "c.txt": []byte("same"), "d/c.txt": []byte("same")}).want(http.StatusAccepted))
 		require.Equal(x.t, int64(len(b)+4), v.SizeBytes)
 		next[VersionReady](x)
 		d, err := x.s.Materialize(ctxOf(x.t, "a"), v.ID)
@@ -234,11 +233,11 @@ func TestDelete(t *testing.T) {
 		for _, name := range []string{"one", "two"} {
 			x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: name}).want(http.StatusCreated)
 		}
-		v := decode[Version](x.add("dev.a", "one", files{"m.gguf": b}).want(http.StatusAccepted))
+		v := decode[Version](x.add("one", files{"m.gguf": b}).want(http.StatusAccepted))
 		next[VersionReady](x)
-		x.add("dev.a", "one", files{"m.gguf": shared}).want(http.StatusAccepted)
+		x.add("one", files{"m.gguf": shared}).want(http.StatusAccepted)
 		next[VersionReady](x)
-		x.add("dev.a", "two", files{"m.gguf": shared}).want(http.StatusAccepted)
+		x.add("two", files{"m.gguf": shared}).want(http.StatusAccepted)
 		next[VersionReady](x)
 
 		x.s.SetDependents(inUse{[]string{"deployment chat"}})
@@ -268,7 +267,7 @@ func TestDelete(t *testing.T) {
 		require.True(t, here(shared), "another version names it")
 
 		x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: "one"}).want(http.StatusCreated)
-		x.add("dev.a", "one", files{"m.gguf": b}).want(http.StatusAccepted)
+		x.add("one", files{"m.gguf": b}).want(http.StatusAccepted)
 		next[VersionReady](x)
 		require.True(t, here(b), "uploaded again after it was collected")
 	})
@@ -280,13 +279,13 @@ func TestUploadRevivesACondemnedFile(t *testing.T) {
 	each(t, func(x *set) {
 		b := gguf(x.t, modelgen.Spec{Seed: 1})
 		x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: "one"}).want(http.StatusCreated)
-		x.add("dev.a", "one", files{"m.gguf": b}).want(http.StatusAccepted)
+		x.add("one", files{"m.gguf": b}).want(http.StatusAccepted)
 		next[VersionReady](x)
 		x.do("dev.a", http.MethodDelete, "/api/v1/models/one", nil).want(http.StatusNoContent)
 		x.advance(25 * time.Hour)
 		require.NoError(x.t, x.s.collect(x.t.Context()))
 		x.do("dev.a", http.MethodPost, "/api/v1/models", NewModel{Name: "two"}).want(http.StatusCreated)
-		x.add("dev.a", "two", files{"m.gguf": b}).want(http.StatusAccepted)
+		x.add("two", files{"m.gguf": b}).want(http.StatusAccepted)
 		next[VersionReady](x)
 		x.advance(2 * time.Hour)
 		require.NoError(x.t, x.s.collect(x.t.Context()))
@@ -372,6 +371,6 @@ func TestLostBytesAreTold(t *testing.T) {
 		e := next[VersionRejected](x)
 		require.Equal(x.t, "failed model.blob_lost", e.Status+" "+e.Code)
 		_, err = x.s.Materialize(ctx, v.ID)
-		require.True(x.t, errors.Is(err, ErrBlobLost), "%v", err)
+		require.ErrorIs(x.t, err, ErrBlobLost)
 	})
 }

@@ -41,7 +41,8 @@ func (s *Service) httpVersions(ctx context.Context, in *versionsIn) (page.List[V
 func (s *Service) httpAddVersion(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"128"`
 	Body NewVersion
-}) (Version, error) {
+},
+) (Version, error) {
 	v, err := s.AddVersion(ctx, in.ID, in.Body)
 	if err == nil {
 		web.SetHeader(ctx, "Location", web.Prefix+"/jobs/"+v.JobID)

@@ -78,7 +78,7 @@ func CheckPath(p string) error {
 	if path.IsAbs(p) || path.Clean(p) != p {
 		return bad("is not a plain relative path")
 	}
-	for _, s := range strings.Split(p, "/") {
+	for s := range strings.SplitSeq(p, "/") {
 		if s == "." || s == ".." || s == ".git" || len(s) > maxSegment || strings.HasSuffix(s, " ") || strings.HasSuffix(s, ".") {
 			return bad("holds a segment that is not allowed")
 		}
@@ -96,11 +96,11 @@ func checkFiles(files []File) error {
 	}
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	seen := map[string]bool{}
-	for i, f := range files {
+	for _, f := range files {
 		if err := CheckPath(f.Path); err != nil {
 			return err
 		}
-		if i > 0 && files[i-1].Path == f.Path {
+		if seen[f.Path] {
 			return ErrBadPath.With("%.200q is given twice", f.Path)
 		}
 		seen[f.Path] = true

@@ -56,7 +56,7 @@ func (s *Service) validate(ctx context.Context, do commit, versionID string, pro
 	if err != nil {
 		return err
 	}
-	v.take(out)
+	v = v.with(out)
 	s.metrics.checks.WithLabelValues(v.Status).Inc()
 	s.metrics.seconds.Observe(time.Since(start).Seconds())
 	s.Log.InfoContext(ctx, "version checked", "version", v.ID, "model", v.Name, "number", v.Number, "status", v.Status, "ms", time.Since(start).Milliseconds())
@@ -79,8 +79,8 @@ func (s *Service) known(ctx context.Context, tenant string, files []File) (map[c
 	return known, err
 }
 
-// take copies the verdict into the version.
-func (v *Version) take(out check.Output) {
+// with returns the version with the verdict.
+func (v Version) with(out check.Output) Version {
 	v.Status, v.Format, v.Architecture, v.Parameters = out.Status, out.Facts.Format, out.Facts.Architecture, out.Facts.Parameters
 	v.ContextLength, v.Quantization, v.Reason = out.Facts.ContextLength, out.Facts.Quantization, nil
 	v.Metadata = Metadata{Values: out.Facts.Values}
@@ -97,6 +97,7 @@ func (v *Version) take(out check.Output) {
 			v.Reason.Message = row.Path + ": " + row.Message
 		}
 	}
+	return v
 }
 
 // settle writes state, report and what need not be read again, and tells the others.

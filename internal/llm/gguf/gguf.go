@@ -113,7 +113,7 @@ func (f *File) Ints(key string) ([]int64, error) {
 	w := v.Elem.size()
 	for i := range out {
 		x := scalar(v.Elem, raw[i*w:])
-		out[i] = int64(x.bits) //nolint:gosec // widened with its sign; u64 beyond int64 wraps, no such array is defined
+		out[i] = int64(x.bits)
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math"
 	"slices"
@@ -94,7 +95,7 @@ func (s *scanner) take(n int) ([]byte, error) {
 }
 
 func (s *scanner) failed(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return llm.ErrFileTruncated.With("the file ends at %d inside its header", s.pos)
 	}
 	return err
@@ -125,14 +126,14 @@ func (s *scanner) text(limit uint64, over error) (string, error) {
 	if n > limit {
 		return "", over
 	}
-	if err := s.need(int64(n)); err != nil { //nolint:gosec // below 64 MiB
+	if err := s.need(int64(n)); err != nil {
 		return "", err
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(s.r, b); err != nil {
 		return "", s.failed(err)
 	}
-	s.pos += int64(n) //nolint:gosec // below 64 MiB
+	s.pos += int64(n)
 	return string(b), nil
 }
 
@@ -169,10 +170,10 @@ func (s *scanner) head(f *File, l Limits) (tensors, kvs uint64, err error) {
 	if kvs, err = s.u64(); err != nil {
 		return 0, 0, err
 	}
-	if tensors > uint64(l.Tensors) { //nolint:gosec // positive
+	if tensors > uint64(l.Tensors) {
 		return 0, 0, ErrTensorCount.With("the header names %d tensors; at most %d are read", tensors, l.Tensors)
 	}
-	if kvs > uint64(l.KVs) { //nolint:gosec // positive
+	if kvs > uint64(l.KVs) {
 		return 0, 0, ErrKVCount.With("the header names %d metadata entries; at most %d are read", kvs, l.KVs)
 	}
 	return tensors, kvs, nil
@@ -244,8 +245,8 @@ func (s *scanner) array(key string, depth int) (Value, error) {
 		return Value{}, ErrArrayLength.With("%.100q has %d elements; at most %d are read", key, n, maxArray)
 	}
 	v := Value{Kind: Array, Elem: elem, Len: int(n), at: s.pos}
-	switch {
-	case elem == String:
+	switch elem {
+	case String:
 		for range n {
 			l, err := s.u64()
 			if err != nil {
@@ -258,7 +259,7 @@ func (s *scanner) array(key string, depth int) (Value, error) {
 				return Value{}, err
 			}
 		}
-	case elem == Array:
+	case Array:
 		if depth == 2 {
 			return Value{}, ErrArrayNesting.With("%.100q is nested more than two deep", key)
 		}
@@ -267,7 +268,7 @@ func (s *scanner) array(key string, depth int) (Value, error) {
 				return Value{}, err
 			}
 		}
-	case elem == Bool:
+	case Bool:
 		for range n {
 			b, err := s.take(1)
 			if err != nil {
@@ -278,7 +279,7 @@ func (s *scanner) array(key string, depth int) (Value, error) {
 			}
 		}
 	default:
-		if err := s.skip(int64(n) * int64(elem.size())); err != nil { //nolint:gosec // below 128 MiB
+		if err := s.skip(int64(n) * int64(elem.size())); err != nil {
 			return Value{}, err
 		}
 	}
@@ -301,11 +302,11 @@ func scalar(k Kind, b []byte) Value {
 	}
 	switch k { // keep the sign
 	case Int8:
-		v.bits = uint64(int64(int8(v.bits))) //nolint:gosec // the bits
+		v.bits = uint64(int64(int8(v.bits)))
 	case Int16:
-		v.bits = uint64(int64(int16(v.bits))) //nolint:gosec // the bits
+		v.bits = uint64(int64(int16(v.bits)))
 	case Int32:
-		v.bits = uint64(int64(int32(v.bits))) //nolint:gosec // the bits
+		v.bits = uint64(int64(int32(v.bits)))
 	default:
 	}
 	return v
@@ -352,7 +353,7 @@ func (s *scanner) tensor(f *File) error {
 		if err != nil {
 			return err
 		}
-		if d == 0 || d > math.MaxInt64/16/uint64(total) { //nolint:gosec // total is positive
+		if d == 0 || d > math.MaxInt64/16/uint64(total) {
 			return ErrDims.With("tensor %q has the dimension %d", name, d)
 		}
 		t.Dims[i] = int(d)
@@ -369,10 +370,10 @@ func (s *scanner) tensor(f *File) error {
 	if err := t.size(quant.Type(typ), total); err != nil {
 		return err
 	}
-	if off%uint64(f.Alignment) != 0 { //nolint:gosec // positive
+	if off%uint64(f.Alignment) != 0 {
 		return ErrOffset.With("tensor %q starts at %d of the data, which is no multiple of %d", name, off, f.Alignment)
 	}
-	if off > uint64(s.size) { //nolint:gosec // positive
+	if off > uint64(s.size) {
 		return llm.ErrFileTruncated.With("tensor %q lies at %d, past the end of the file", name, off)
 	}
 	t.Offset = int64(off) // from the start of the data, until place

@@ -73,9 +73,9 @@ type Value struct {
 func (v Value) Int() (int64, bool) {
 	switch v.Kind {
 	case Uint8, Uint16, Uint32, Int8, Int16, Int32, Int64:
-		return int64(v.bits), true //nolint:gosec // the constructor widened it
+		return int64(v.bits), true
 	case Uint64:
-		return int64(v.bits), v.bits <= math.MaxInt64 //nolint:gosec // checked
+		return int64(v.bits), v.bits <= math.MaxInt64
 	default:
 		return 0, false
 	}
@@ -85,7 +85,7 @@ func (v Value) Int() (int64, bool) {
 func (v Value) Float() (float64, bool) {
 	switch v.Kind {
 	case Float32:
-		return float64(math.Float32frombits(uint32(v.bits))), true //nolint:gosec // the constructor put 32 bits there
+		return float64(math.Float32frombits(uint32(v.bits))), true
 	case Float64:
 		return math.Float64frombits(v.bits), true
 	default:
@@ -117,7 +117,7 @@ func U16(key string, v uint16) KV { return KV{key, Value{Kind: Uint16, bits: uin
 
 // I32 makes an entry.
 func I32(key string, v int32) KV {
-	return KV{key, Value{Kind: Int32, bits: uint64(int64(v))}} //nolint:gosec // widened with its sign
+	return KV{key, Value{Kind: Int32, bits: uint64(int64(v))}}
 }
 
 // F32 makes an entry.
@@ -150,7 +150,7 @@ func Texts(key string, v []string) KV {
 func I32s(key string, v []int32) KV {
 	raw := make([]byte, 0, 4*len(v))
 	for _, x := range v {
-		raw = binary.LittleEndian.AppendUint32(raw, uint32(x)) //nolint:gosec // the bits
+		raw = binary.LittleEndian.AppendUint32(raw, uint32(x))
 	}
 	return KV{key, Value{Kind: Array, Elem: Int32, Len: len(v), raw: raw}}
 }

@@ -42,12 +42,12 @@ func NewWriter(w io.Writer, kvs []KV, tensors []TensorInfo) (*Writer, error) {
 			return nil, err
 		}
 		b = appendText(b, t.Name)
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(t.Dims))) //nolint:gosec // at most four
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(t.Dims)))
 		for _, d := range t.Dims {
-			b = binary.LittleEndian.AppendUint64(b, uint64(d)) //nolint:gosec // positive
+			b = binary.LittleEndian.AppendUint64(b, uint64(d))
 		}
 		b = binary.LittleEndian.AppendUint32(b, uint32(t.Type))
-		b = binary.LittleEndian.AppendUint64(b, uint64(off)) //nolint:gosec // positive
+		b = binary.LittleEndian.AppendUint64(b, uint64(off))
 		off += pad(size)
 	}
 	b = append(b, make([]byte, pad(int64(len(b)))-int64(len(b)))...)
@@ -129,7 +129,7 @@ func appendValue(b []byte, v Value) []byte {
 		return appendText(b, v.str)
 	case Array:
 		b = binary.LittleEndian.AppendUint32(b, uint32(v.Elem))
-		b = binary.LittleEndian.AppendUint64(b, uint64(v.Len)) //nolint:gosec // a length
+		b = binary.LittleEndian.AppendUint64(b, uint64(v.Len))
 		return append(b, v.raw...)
 	default:
 		return append(b, binary.LittleEndian.AppendUint64(nil, v.bits)[:v.Kind.size()]...)

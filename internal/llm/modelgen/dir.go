@@ -134,8 +134,10 @@ func (v *vocab) tokenizerJSON() object {
 	}
 	merges := make([][2]string, len(v.merges))
 	copy(merges, v.merges)
-	model := object{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil, "end_of_word_suffix": nil, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-		"vocab": words, "merges": merges}
+	model := object{
+		"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil, "end_of_word_suffix": nil, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+		"vocab": words, "merges": merges,
+	}
 	out := object{"version": "1.0", "truncation": nil, "padding": nil, "added_tokens": added, "model": model, "normalizer": nil, "post_processor": nil}
 	if !v.spm {
 		out["pre_tokenizer"] = object{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}
@@ -149,7 +151,8 @@ func (v *vocab) tokenizerJSON() object {
 	}}
 	out["pre_tokenizer"] = nil
 	bos := v.tokens[v.bos]
-	out["post_processor"] = object{"type": "TemplateProcessing",
+	out["post_processor"] = object{
+		"type":           "TemplateProcessing",
 		"single":         []object{{"SpecialToken": object{"id": bos, "type_id": 0}}, {"Sequence": object{"id": "A", "type_id": 0}}},
 		"pair":           []object{{"SpecialToken": object{"id": bos, "type_id": 0}}, {"Sequence": object{"id": "A", "type_id": 0}}, {"Sequence": object{"id": "B", "type_id": 1}}},
 		"special_tokens": object{bos: object{"id": bos, "ids": []int{v.bos}, "tokens": []string{bos}}},

@@ -92,7 +92,7 @@ func (s Spec) eps() float32 {
 
 func (s Spec) kvs(v *vocab) []gguf.KV {
 	a := s.Arch + "."
-	n := func(i int) uint32 { return uint32(i) } //nolint:gosec // sizes of small models
+	n := func(i int) uint32 { return uint32(i) }
 	kvs := []gguf.KV{
 		gguf.Text("general.architecture", s.Arch), gguf.Text("general.type", "model"), gguf.Text("general.name", s.Name), gguf.Text("general.license", "apache-2.0"),
 		gguf.U32("general.quantization_version", 2), gguf.U32("general.file_type", fileTypes[s.Type]),

@@ -45,7 +45,7 @@ func walk(t *testing.T, f *gguf.File, from, steps int) (out string, margin float
 	margin = 1e9
 	for range steps {
 		best, second, at := float32(-1e9), float32(-1e9), 0
-		for r := range len(tokens) {
+		for r := range tokens {
 			var sum float32
 			for k := range dim {
 				sum += emb[from*dim+k] * head[r*dim+k]
@@ -79,7 +79,7 @@ func TestDemoSaysItsAnswer(t *testing.T) {
 		require.NoError(t, err)
 		require.Less(t, len(b), 1<<19)
 		f := parse(t, b)
-		for _, from := range []int{'\n', 'x', int(f.Tensor("token_embd.weight").Dims[1]) - 1} {
+		for _, from := range []int{'\n', 'x', f.Tensor("token_embd.weight").Dims[1] - 1} {
 			got, margin := walk(t, f, from, 100)
 			require.Equal(t, DemoAnswer+"<end>", text(got), "%s from %d", typ, from)
 			require.Greater(t, margin, float32(15))

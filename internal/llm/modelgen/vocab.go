@@ -170,7 +170,7 @@ func (v *vocab) words(n int) {
 			head += string(r)
 		}
 	}
-	for _, w := range strings.Fields("the of and to in is that for it with as was on be at by this have from or one had not but what all were when we there can an your which their said if do will each about how up out them then she many some so these would other into has more her two like him see time could no make than first been its who now people my made over did down only way find use may water long little very after words called just where most know") {
+	for w := range strings.FieldsSeq("the of and to in is that for it with as was on be at by this have from or one had not but what all were when we there can an your which their said if do will each about how up out them then she many some so these would other into has more her two like him see time could no make than first been its who now people my made over did down only way find use may water long little very after words called just where most know") {
 		grow(v.space(), w)
 		grow("", w)
 	}
@@ -202,11 +202,9 @@ func (v *vocab) demo() {
 	var held string
 	for _, w := range strings.SplitAfter(DemoAnswer, " ") {
 		held += w
-		tok := letters(held)
+		tok := letters(strings.TrimSuffix(held, " "))
 		if len(v.demoWords) > 0 {
-			tok = letters(" " + strings.TrimSuffix(held, " "))
-		} else {
-			tok = letters(strings.TrimSuffix(held, " "))
+			tok = letters(" ") + tok
 		}
 		if _, ok := v.index[tok]; ok {
 			continue

@@ -135,9 +135,9 @@ func (s Spec) code(class, k int) float32 {
 	n := s.Dim & -s.Dim
 	var odd bool
 	if class < n {
-		odd = bits.OnesCount(uint(class&(k%n)))%2 == 1 //nolint:gosec // positive
+		odd = bits.OnesCount(uint(class&(k%n)))%2 == 1
 	} else {
-		h := (uint64(class)<<32 ^ uint64(k) ^ s.Seed) * 0x9e3779b97f4a7c15 //nolint:gosec // positive
+		h := (uint64(class)<<32 ^ uint64(k) ^ s.Seed) * 0x9e3779b97f4a7c15
 		h = (h ^ h>>29) * 0xbf58476d1ce4e5b9
 		odd = h>>40&1 == 1
 	}

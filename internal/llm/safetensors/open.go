@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -144,9 +145,7 @@ func Join(x Index, files []*File) (*File, error) {
 			all.names[t.Name] = len(all.Tensors)
 			all.Tensors = append(all.Tensors, t)
 		}
-		for k, v := range files[i].Metadata {
-			all.Metadata[k] = v
-		}
+		maps.Copy(all.Metadata, files[i].Metadata)
 		all.parts = append(all.parts, files[i].parts[0])
 	}
 	for t, n := range x.WeightMap {

@@ -30,7 +30,7 @@ func Parse(r io.ReaderAt, size int64) (*File, error) {
 	if n < 2 || n > maxHeader {
 		return nil, ErrHeaderLength.With("the header length is %d; at most %d is read", n, maxHeader)
 	}
-	data := 8 + int64(n) //nolint:gosec // below 25 MB
+	data := 8 + int64(n)
 	if data > size {
 		return nil, llm.ErrFileTruncated.With("the header should end at %d, the file has %d bytes", data, size)
 	}

@@ -45,11 +45,11 @@ func TestReadsPythonsFile(t *testing.T) {
 	require.Nil(t, f.Tensor("none"))
 }
 
-func write(t testing.TB, infos ...safetensors.TensorInfo) []byte {
-	t.Helper()
+func write(tb testing.TB, infos ...safetensors.TensorInfo) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w, err := safetensors.NewWriter(&b, infos)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	for _, n := range w.Names() {
 		size := 0
 		for _, x := range infos {
@@ -60,9 +60,9 @@ func write(t testing.TB, infos ...safetensors.TensorInfo) []byte {
 				}
 			}
 		}
-		require.NoError(t, w.WriteTensor(n, bytes.NewReader(bytes.Repeat([]byte{7}, size))))
+		require.NoError(tb, w.WriteTensor(n, bytes.NewReader(bytes.Repeat([]byte{7}, size))))
 	}
-	require.NoError(t, w.Close())
+	require.NoError(tb, w.Close())
 	return b.Bytes()
 }
 
@@ -210,8 +210,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := parse(b)
 		if err != nil {
-			var e *fault.Error
-			if !errors.As(err, &e) {
+			if _, ok := errors.AsType[*fault.Error](err); !ok {
 				t.Fatalf("no code: %v", err)
 			}
 			return

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,15 +43,6 @@ func file(t *testing.T, s modelgen.Spec) []byte {
 	b, err := modelgen.GGUF(s)
 	require.NoError(t, err)
 	return b
-}
-
-func find(o Output, id string) Row {
-	for _, r := range o.Rows {
-		if r.ID == id {
-			return r
-		}
-	}
-	return Row{}
 }
 
 func TestGoodGGUFIsReady(t *testing.T) {
@@ -151,9 +143,7 @@ func TestBadFilesAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	with := func(change func(map[string][]byte)) map[string][]byte {
 		m := map[string][]byte{}
-		for k, v := range folder {
-			m[k] = v
-		}
+		maps.Copy(m, folder)
 		change(m)
 		return m
 	}

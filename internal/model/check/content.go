@@ -150,7 +150,7 @@ var conversations = [][]chat.Message{
 
 // template renders conversations inside the limits of the sandbox. It never refuses: a deployment can bring its own template.
 func (r *runner) template(context.Context) ([]Row, error) {
-	source, bos, eos := "", "", ""
+	var source, bos, eos string
 	if r.out.Facts.Format == "gguf" {
 		f, err := r.model()
 		if err != nil {

@@ -115,7 +115,7 @@ func (r *runner) ggufFacts(f *gguf.File) {
 			facts.Values[field] = n
 		}
 	}
-	for field, key := range map[string]string{"name": "general.name", "license": "general.license", "base_model": "general.base_model.0.name", "tokenizer": "tokenizer.ggml.model", "tokenizer_pre": "tokenizer.ggml.pre"} {
+	for field, key := range map[string]string{"name": "general.name", "license": "general.license", "base_model": "general.base_model.0.name", "tokenizer": "tokenizer.ggml.model", "tokenizer_pre": "tokenizer.ggml.pre"} { //nolint:gosec // names of keys
 		if s, ok := f.Str(key); ok && len(s) <= 1024 {
 			facts.Values[field] = s
 		}

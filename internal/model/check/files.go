@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"os"
 	"path"
@@ -122,7 +123,7 @@ func sniff(name string) (found bool, calls []string, err error) {
 	defer func() { _ = f.Close() }()
 	head := make([]byte, sniffed)
 	n, err := io.ReadFull(f, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, nil, err
 	}
 	head = head[:n]
@@ -136,7 +137,7 @@ func sniff(name string) (found bool, calls []string, err error) {
 		}
 		z, err := zip.NewReader(f, st.Size())
 		if err != nil {
-			return false, nil, nil //nolint:nilerr // a broken archive is no pickle
+			return false, nil, nil
 		}
 		for _, e := range z.File {
 			if path.Base(e.Name) == "data.pkl" {
