@@ -20,13 +20,13 @@ type Config struct {
 
 // Upstream says which addresses providers may have.
 type Upstream struct {
-	AllowLoopback bool `yaml:"allow_loopback" doc:"Providers may be on this machine (a self-hosted vLLM, Ollama, llama-server)"`
-	AllowPrivate  bool `yaml:"allow_private" doc:"Providers may be in private networks"`
+	AllowLoopback bool `yaml:"allow_loopback" doc:"Providers may be on this machine (a self-hosted vLLM, Ollama, llama-server). Turn it off where admins of teams are not the operators of the machine"`
+	AllowPrivate  bool `yaml:"allow_private" doc:"Providers may be in private networks. Turn it off where admins of teams are not the operators of the network"`
 }
 
 // Defaults are the settings of a fresh installation.
 func Defaults() Config {
-	return Config{Context: 8192, Concurrency: 4, Drain: time.Minute, Stall: 2 * time.Minute, ReserveBytes: 256 << 20}
+	return Config{Context: 8192, Concurrency: 4, Drain: time.Minute, Stall: 2 * time.Minute, ReserveBytes: 256 << 20, Upstream: Upstream{AllowLoopback: true, AllowPrivate: true}}
 }
 
 // Validate lists everything that is wrong.

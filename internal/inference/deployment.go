@@ -1,6 +1,7 @@
 package inference
 
 import (
+	"regexp"
 	"strings"
 	"time"
 
@@ -57,14 +58,19 @@ func newDeployment(id, tenant, name string, spec Spec, engineReason string, now 
 	return Deployment{ID: id, Tenant: tenant, Name: name, Spec: spec, EngineReason: engineReason, Desired: DesiredRunning, Revision: 1, Status: Pending, Cause: c, CreatedAt: now, UpdatedAt: now, Rev: 1}
 }
 
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,95}$`)
+
 // validate checks the sampling defaults and the name; all wrong fields are listed.
 func (n NewDeployment) validate() error {
 	var bad []fault.Field
 	add := func(name, code, message string) {
 		bad = append(bad, fault.Field{Name: "body." + name, Code: code, Message: message})
 	}
-	if n.Name == "" || len(n.Name) > 96 || strings.Trim(n.Name, "abcdefghijklmnopqrstuvwxyz0123456789._-") != "" || strings.ContainsAny(n.Name[:1], "._-") {
-		add("name", "pattern", "must be 1 to 96 of a-z, 0-9, dot, dash and underscore, and begin with a letter or digit")
+	switch {
+	case !nameForm.MatchString(n.Name):
+		add("name", "pattern", "must be 1 to 96 letters, digits, dots, dashes, underscores, colons and slashes, and begin with a letter or digit")
+	case strings.HasPrefix(n.Name, "app/"):
+		add("name", "pattern", "names that begin with app/ belong to applications")
 	}
 	switch {
 	case n.Model == "" && n.Provider == "":

@@ -27,7 +27,9 @@ func newHost(c Config) *host {
 
 // total is all the memory engines could ever have.
 func (h *host) total() int64 {
+	h.mu.Lock()
 	total, _ := h.measure()
+	h.mu.Unlock()
 	if h.limit > 0 {
 		return min(h.limit, total)
 	}

@@ -92,12 +92,26 @@ func (s *Service) httpCreate(ctx context.Context, in *createInput) (CreateAnswer
 	}
 	d, err := s.Deploy(ctx, in.Body)
 	if err != nil {
-		return CreateAnswer{}, err
+		return CreateAnswer{}, s.refusalIn(ctx, err, in.Body)
 	}
 	web.SetHeader(ctx, "Location", web.Prefix+"/inference/deployments/"+d.ID)
 	web.SetRev(ctx, d.Rev)
 	d = d.in(language(web.Request(ctx)))
 	return CreateAnswer{DeploymentView: &d}, nil
+}
+
+// refusalIn puts the words of a refusal for lack of memory into the caller's language.
+func (s *Service) refusalIn(ctx context.Context, err error, n NewDeployment) error {
+	lang := language(web.Request(ctx))
+	if lang == "en" || !errors.Is(err, ErrFitRefused) {
+		return err
+	}
+	a, again := s.Plan(ctx, n)
+	if again != nil || a.Reason == nil {
+		return err
+	}
+	r := a.Reason.In(lang)
+	return ErrFitRefused.With("%s", r.Message).WithHint("%s", r.Hint)
 }
 
 type listInput struct {

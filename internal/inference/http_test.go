@@ -164,6 +164,18 @@ func TestRoutes(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, call(t, h, "ten_b|inference:read", "GET", "/inference/providers/"+provider, nil).status)
 	require.Equal(t, http.StatusNoContent, call(t, h, everything, "DELETE", "/inference/providers/"+provider, nil).status)
 
+	a = call(t, h, everything, "POST", base, map[string]any{"name": "acme/Toy-1:8b", "model": "toy"})
+	require.Equal(t, http.StatusCreated, a.status, a.text)
+	require.Equal(t, http.StatusOK, call(t, h, everything, "GET", base+"/acme%2FToy-1:8b", nil).status, "a name with a slash, escaped")
+	require.Equal(t, http.StatusOK, call(t, h, everything, "GET", base+"/acme%2FToy-1:8b/logs", nil).status)
+
+	r.host.mu.Lock()
+	r.host.measure = func() (int64, int64) { return 257 << 20, 1 << 20 }
+	r.host.mu.Unlock()
+	a = call(t, h, everything, "POST", base, map[string]any{"name": "huge", "model": "toy", "context": 4096, "concurrency": 200}, "Accept-Language", "zh")
+	require.Equal(t, http.StatusConflict, a.status, a.text)
+	require.Contains(t, a.text, "本机总共只有")
+
 	require.Equal(t, http.StatusNoContent, call(t, h, everything, "DELETE", base+"/toy", nil).status)
 	r.gone(t, "toy")
 }

@@ -282,6 +282,9 @@ func (s *Service) publish(all []Deployment, replicas map[string][]Replica) {
 	t := Table{Routes: make([]Route, 0, len(all))}
 	counts := map[ReplicaState]int{}
 	for _, d := range all {
+		if d.Deleting {
+			continue // its name answers like one that never was
+		}
 		route := Route{Model: ModelInfo{ID: d.Name, Tenant: d.Tenant, Deployment: d.ID, OwnedBy: ownedBy(d), Created: d.CreatedAt, ContextLength: d.Spec.Context, State: d.Status, Task: "chat"}, Defaults: d.Spec.Config}
 		if d.Status != Ready {
 			route.Reason = d.Cause.view()

@@ -37,6 +37,7 @@ func (s *Service) Serve(m *rpc.Mux) {
 	rpc.Handle(m, "inference.Restart", func(ctx context.Context, in refIn) (DeploymentView, error) { return s.Restart(ctx, in.Ref) })
 	rpc.Handle(m, "inference.Delete", func(ctx context.Context, in refIn) (struct{}, error) { return struct{}{}, s.Delete(ctx, in.Ref) })
 	rpc.Handle(m, "inference.Fit", s.Fit)
+	rpc.Handle(m, "inference.ModelUses", func(ctx context.Context, in refIn) ([]string, error) { return s.ModelUses(ctx, in.Ref) })
 	rpc.Handle(m, "inference.Routes", s.serveRoutes)
 	rpc.Handle(m, "inference.Report", func(ctx context.Context, o []Outcome) (struct{}, error) {
 		if p, _ := auth.From(ctx); p.Kind != auth.System {
@@ -120,6 +121,11 @@ func (c Client) Delete(ctx context.Context, ref string) error {
 // Fit implements API.
 func (c Client) Fit(ctx context.Context, q FitQuery) (FitAnswer, error) {
 	return rpc.Call[FitAnswer](ctx, c.c, "inference.Fit", q)
+}
+
+// ModelUses implements model.Dependents.
+func (c Client) ModelUses(ctx context.Context, modelID string) ([]string, error) {
+	return rpc.Call[[]string](ctx, c.c, "inference.ModelUses", refIn{modelID})
 }
 
 // Routes implements Feed. Without news it answers an equal version after a while.

@@ -87,7 +87,6 @@ func newRig(t *testing.T, d *db.DB, dir string, script fake.Script) *rig {
 	r.models.set(model.Version{ID: "ver_1", ModelID: "mod_1", Name: "toy", Number: 3, Status: model.Ready, Format: "gguf", Architecture: "llama", ContextLength: 4096})
 	c := Defaults()
 	c.Drain, c.Stall = 2*time.Second, time.Second
-	c.Upstream.AllowLoopback = true
 	r.Service, err = New(Deps{DB: d, Log: slog.New(slog.DiscardHandler), Now: clock.Now, Metrics: prometheus.NewRegistry(), Objects: objects, Seal: ring, Models: r.models,
 		Engines: []engine.Driver{r.engine, openai.New(c.Upstream.Policy())}, Config: c})
 	require.NoError(t, err)
@@ -371,7 +370,9 @@ func TestFit(t *testing.T) {
 	t.Parallel()
 	r := start(t, dbtest.Open(t, tables...), fake.Script{Need: 100 << 20, PerToken: 1 << 20, MaxContext: 4096})
 	ctx := as(t, "ten_a")
+	r.host.mu.Lock()
 	r.host.measure = func() (int64, int64) { return 8 << 30, 1<<30 + r.host.keep }
+	r.host.mu.Unlock()
 	a, err := r.Fit(ctx, FitQuery{Model: "toy", Context: 4096, Concurrency: 1})
 	require.NoError(t, err)
 	require.False(t, a.Fits)
@@ -402,6 +403,8 @@ func TestFit(t *testing.T) {
 	require.Contains(t, fault.From(err).Text(), "in all")
 	_, err = r.Deploy(ctx, NewDeployment{Name: "long", Model: "toy", Context: 5000})
 	require.ErrorIs(t, err, ErrSpec, "above the model's own limit")
+	_, err = r.Deploy(ctx, NewDeployment{Name: "app/x", Model: "toy"})
+	require.ErrorIs(t, err, ErrSpec)
 	_, err = r.Deploy(ctx, NewDeployment{Name: "X y", Provider: "p", Model: "m"})
 	require.Len(t, fault.From(err).Fields, 2, "all that is wrong is told at once")
 	_, err = r.Fit(ctx, FitQuery{Model: "missing"})

@@ -50,8 +50,8 @@ func (s *Service) tally(ctx context.Context) {
 		s.writeStats(write)
 		if now := s.now(); now.Sub(last) > time.Hour {
 			last = now
-			if err := s.db.Tx(write, func(ctx context.Context, tx *db.Tx) error { return s.store.forgetStats(ctx, tx, now.Add(-statKeep)) }); err != nil {
-				s.logError(ctx, "old statistics were not removed", err)
+			if err := s.db.Tx(write, func(ctx context.Context, tx *db.Tx) error { return s.store.forgetOld(ctx, tx, now.Add(-statKeep)) }); err != nil {
+				s.logError(ctx, "old statistics and transitions were not removed", err)
 			}
 		}
 		cancel()
@@ -123,8 +123,12 @@ func (store) addStat(ctx context.Context, tx *db.Tx, tenant, deployment string, 
 	return err
 }
 
-func (store) forgetStats(ctx context.Context, tx *db.Tx, before time.Time) error {
-	_, err := tx.Exec(ctx, `DELETE FROM inference_stat WHERE at < $1`, db.Micro(before))
+// forgetOld removes statistics and history from before a time.
+func (store) forgetOld(ctx context.Context, tx *db.Tx, before time.Time) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM inference_stat WHERE at < $1`, db.Micro(before)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM inference_transition WHERE at < $1`, db.Micro(before))
 	return err
 }
 

@@ -15,7 +15,7 @@ const (
 
 // NewDeployment is what a deployment is made from. Exactly one of Model and Provider is set.
 type NewDeployment struct {
-	Name          string          `json:"name" minLength:"1" maxLength:"96" pattern:"^[a-z0-9][a-z0-9._-]*$" patternDescription:"lower-case letters, digits, dot, dash, underscore" doc:"Public model name, unique in the tenant"`
+	Name          string          `json:"name" minLength:"1" maxLength:"96" pattern:"^[A-Za-z0-9][A-Za-z0-9._:/-]*$" patternDescription:"letters, digits, dot, dash, underscore, colon, slash" doc:"Public model name, unique in the tenant"`
 	Model         string          `json:"model,omitempty" maxLength:"200" doc:"name, name@rN or version id of a registered model"`
 	Provider      string          `json:"provider,omitempty" maxLength:"64" doc:"id of an upstream account"`
 	UpstreamModel string          `json:"upstream_model,omitempty" maxLength:"200" doc:"the model's name at the provider"`

@@ -21,3 +21,6 @@ CREATE INDEX inference_stat_at_idx ON inference_stat (at);
 
 -- Deployments of a model version.
 CREATE INDEX inference_deployment_tenant_id_version_id_idx ON inference_deployment (tenant_id, version_id);
+
+-- History that is old goes.
+CREATE INDEX inference_transition_at_idx ON inference_transition (at);
