@@ -239,6 +239,15 @@ func TestSamplingDefaultsTravel(t *testing.T) {
 	require.Zero(t, *samplingJSON([]byte(`{"do_sample":false,"temperature":0.6}`)).Temperature)
 }
 
+func TestEndTokensAreANumberOrAList(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []int32{7}, endTokens([]byte(`{"eos_token_id":7}`)))
+	require.Equal(t, []int32{7, 9}, endTokens([]byte(`{"eos_token_id":[7,9]}`)))
+	for _, none := range []string{`{}`, `{"eos_token_id":null}`, `{"eos_token_id":"x"}`, `[`} {
+		require.Empty(t, endTokens([]byte(none)), none)
+	}
+}
+
 func TestRopeScaling(t *testing.T) {
 	t.Parallel()
 	c := Config{HeadDim: 128, RopeDim: 128, RopeBase: 500000}
@@ -301,6 +310,7 @@ func TestOpenFindsTheModel(t *testing.T) {
 	tok, err := s.Tokenizer()
 	require.NoError(t, err)
 	require.Equal(t, s.Config.Vocab, tok.Size())
+	require.Contains(t, s.EndTokens(), tok.EOS())
 	require.NoError(t, s.Close())
 }
 

@@ -188,3 +188,22 @@ func samplingJSON(b []byte) Sampling {
 	}
 	return g.Sampling.clean()
 }
+
+// endTokens reads eos_token_id of generation_config.json or config.json: a number or a list. Instruction models name their end-of-turn tokens there.
+func endTokens(b []byte) []int32 {
+	var g struct {
+		EOS json.RawMessage `json:"eos_token_id"`
+	}
+	if json.Unmarshal(b, &g) != nil {
+		return nil
+	}
+	var one *int32
+	var many []int32
+	if json.Unmarshal(g.EOS, &one) == nil && one != nil {
+		return []int32{*one}
+	}
+	if json.Unmarshal(g.EOS, &many) != nil {
+		return nil
+	}
+	return many
+}

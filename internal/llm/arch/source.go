@@ -23,6 +23,7 @@ type Source struct {
 	Format  string   // gguf or safetensors
 
 	dir   string
+	end   []int32
 	gguf  *gguf.File
 	st    *safetensors.File
 	found map[want]*Tensor
@@ -108,8 +109,10 @@ func openFolder(dir string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	end := endTokens(b)
 	if b, err := readSmall(filepath.Join(dir, "generation_config.json")); err == nil {
 		c.Sampling = samplingJSON(b)
+		end = append(end, endTokens(b)...)
 	}
 	f, err := safetensors.Open(dir)
 	if err != nil {
@@ -120,7 +123,7 @@ func openFolder(dir string) (*Source, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	s.dir = dir
+	s.dir, s.end = dir, end
 	return s, nil
 }
 
@@ -158,6 +161,9 @@ func (s *Source) Close() error {
 
 // GGUF returns the file, nil for a safetensors folder.
 func (s *Source) GGUF() *gguf.File { return s.gguf }
+
+// EndTokens returns the ids that the model's configuration names as ends of a generation, beside those that the tokenizer knows: give them to the engine. Ids may lie outside the vocabulary.
+func (s *Source) EndTokens() []int32 { return s.end }
 
 // Dir returns the folder of the model's files.
 func (s *Source) Dir() string { return s.dir }

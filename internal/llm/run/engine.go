@@ -25,6 +25,7 @@ type Options struct {
 	ChunkTokens int           // most tokens of one prompt in one step, 256
 	StepTokens  int           // most tokens of one step, 512
 	StepTime    time.Duration // how long prompts may hold up decoding sequences in one step, 250 ms
+	EndTokens   []int32       // end a generation beside those of the tokenizer, see arch.Source
 	Pool        *kernel.Pool  // workers; nil = the caller's thread only
 	Now         func() time.Time
 }
@@ -105,7 +106,7 @@ func newEngine(m *arch.Model, tok *token.Tokenizer, o Options) (*Engine, error) 
 	}
 	e := &Engine{model: m, tok: tok, o: o, session: s, forward: s.Forward, ctx: min(o.MaxCtx, pages*pageTokens), vocab: min(tok.Size(), m.Config.Vocab), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	for id := range int32(e.vocab) { //nolint:gosec // vocabulary
-		if tok.EOG(id) {
+		if tok.EOG(id) || slices.Contains(o.EndTokens, id) {
 			e.end = append(e.end, id)
 		}
 	}

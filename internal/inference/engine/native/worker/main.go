@@ -250,7 +250,7 @@ func (p *process) load(ctx context.Context, cfg Config, s *server, pool *kernel.
 	if err != nil {
 		return nil, err
 	}
-	e, err := run.Open(m, tok, run.Options{KVBytes: kv, FullKV: cfg.KVType == "f32", MaxSeqs: cfg.MaxSeqs, MaxCtx: cfg.Context, Pool: pool})
+	e, err := run.Open(m, tok, run.Options{KVBytes: kv, FullKV: cfg.KVType == "f32", MaxSeqs: cfg.MaxSeqs, MaxCtx: cfg.Context, Pool: pool, EndTokens: src.EndTokens()})
 	if err != nil {
 		return nil, err
 	}
