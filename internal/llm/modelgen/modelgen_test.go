@@ -207,11 +207,11 @@ func TestWriteExamples(t *testing.T) {
 	}
 	for _, arch := range []string{"llama", "qwen2", "qwen3"} {
 		for _, tok := range []Tokenizer{ByteBPE, SPM} {
-			s := Spec{Arch: arch, Tokenizer: tok, Seed: 1}
+			s := Spec{Arch: arch, Tokenizer: tok, Seed: 1, Dim: 256}
 			name := arch + "-" + string(tok)
 			require.NoError(t, WriteDir(filepath.Join(out, name), s))
 			for _, typ := range []quant.Type{quant.F32, quant.Q8_0, quant.Q4_K} {
-				s.Type, s.Dim = typ, 256
+				s.Type = typ
 				b, err := GGUF(s)
 				require.NoError(t, err)
 				require.NoError(t, os.WriteFile(filepath.Join(out, name+"-"+typ.String()+".gguf"), b, 0o600))

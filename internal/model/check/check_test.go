@@ -246,3 +246,20 @@ func TestRunStopsWithItsContext(t *testing.T) {
 	_, err := Run(ctx, Input{Dir: dir, Files: []File{{Path: "m.gguf", Size: 1}}})
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// FuzzSniff: any bytes are looked at without a panic, and a pickle is never missed by its first bytes.
+func FuzzSniff(f *testing.F) {
+	f.Add(pickled)
+	f.Add([]byte("PK\x03\x04"))
+	f.Add([]byte("\x80\x04\x95\x00"))
+	name := filepath.Join(f.TempDir(), "x")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		require.NoError(t, os.WriteFile(name, b, 0o600))
+		found, calls, err := sniff(name)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(calls), 8)
+		if len(b) > 2 && b[0] == 0x80 && b[1] >= 2 && b[1] <= 5 {
+			require.True(t, found)
+		}
+	})
+}
