@@ -19,7 +19,7 @@ type spec struct {
 
 	spaced, prefixOnce bool
 	prefix             prefix
-	normalize          func(string) string
+	normalize          normalizer
 	bos, eos, unk      int32
 	ends               []int32 // further end-of-generation tokens that the file names
 	add                Options

@@ -98,7 +98,10 @@ func join(parts []Part) (string, func(int) int, error) {
 // encodeText encodes a stretch without special tokens. It stops soon after limit ids.
 func (t *Tokenizer) encodeText(dst []int32, s string, first bool, limit int, sc *scratch) ([]int32, error) {
 	if t.normalize != nil {
-		s = t.normalize(s)
+		var err error
+		if s, err = t.normalize(s); err != nil {
+			return dst, err
+		}
 	}
 	if t.prefix == prefixAlways || t.prefix == prefixFirst && first {
 		if s != "" && !(t.prefixOnce && (s[0] == ' ' || t.spaced && strings.HasPrefix(s, spaceMark))) {

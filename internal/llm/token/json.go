@@ -219,15 +219,28 @@ func part(raw json.RawMessage, what string, depth int) (jsonPart, bool, error) {
 	return p, true, nil
 }
 
+// normalizer changes a text before it is cut.
+type normalizer func(string) (string, error)
+
+// bounded refuses texts that a step before made longer than any that is accepted.
+func bounded(f func(string) string) normalizer {
+	return func(t string) (string, error) {
+		if len(t) > MaxText {
+			return "", ErrTextLong.With("the normalizer of this tokenizer makes a text of more than %d bytes", MaxText)
+		}
+		return f(t), nil
+	}
+}
+
 // normalizer returns the function that a normalizer stands for; nil = none. Those that put U+2581 for spaces set fields of s instead.
-func (s *spec) normalizer(raw json.RawMessage, depth int) (func(string) string, error) {
+func (s *spec) normalizer(raw json.RawMessage, depth int) (normalizer, error) {
 	p, ok, err := part(raw, "normalizer", depth)
 	if !ok {
 		return nil, err
 	}
 	switch p.Type {
 	case "Sequence":
-		var all []func(string) string
+		var all []normalizer
 		for _, n := range p.Normalizers {
 			f, err := s.normalizer(n, depth+1)
 			if err != nil {
@@ -240,24 +253,27 @@ func (s *spec) normalizer(raw json.RawMessage, depth int) (func(string) string, 
 		if len(all) == 0 {
 			return nil, nil
 		}
-		return func(t string) string {
+		return func(t string) (string, error) {
+			var err error
 			for _, f := range all {
-				t = f(t)
+				if t, err = f(t); err != nil {
+					return "", err
+				}
 			}
-			return t
+			return t, nil
 		}, nil
 	case "NFC":
-		return norm.NFC.String, nil
+		return bounded(norm.NFC.String), nil
 	case "NFD":
-		return norm.NFD.String, nil
+		return bounded(norm.NFD.String), nil
 	case "NFKC":
-		return norm.NFKC.String, nil
+		return bounded(norm.NFKC.String), nil
 	case "NFKD":
-		return norm.NFKD.String, nil
+		return bounded(norm.NFKD.String), nil
 	case "Lowercase":
-		return strings.ToLower, nil
+		return bounded(strings.ToLower), nil
 	case "Strip":
-		return func(t string) string { return strip(t, p.Left, p.Right) }, nil
+		return bounded(func(t string) string { return strip(t, p.Left, p.Right) }), nil
 	case "Prepend":
 		if p.Prepend != spaceMark {
 			return nil, ErrInvalid.With("the normalizer of tokenizer.json prepends %.40q, which is not supported", p.Prepend)
@@ -275,7 +291,7 @@ func (s *spec) normalizer(raw json.RawMessage, depth int) (func(string) string, 
 		if len(p.Content) > 4*len(*p.Pattern.String) { // bounds how far a text can grow
 			return nil, ErrInvalid.With("the normalizer of tokenizer.json replaces %.40q by a much longer text", *p.Pattern.String)
 		}
-		return strings.NewReplacer(*p.Pattern.String, p.Content).Replace, nil
+		return bounded(strings.NewReplacer(*p.Pattern.String, p.Content).Replace), nil
 	}
 	return nil, ErrInvalid.With("the normalizer %.40q of tokenizer.json is not supported", p.Type)
 }

@@ -55,7 +55,7 @@ func fromSentencePiece(raw []byte, cfg config) (*Tokenizer, error) {
 		return nil, ErrInvalid.With("tokenizer.model keeps spaces as they are, which is not supported")
 	}
 	if extra {
-		s.normalize = squeeze
+		s.normalize = bounded(squeeze)
 	}
 	s.unk, s.bos, s.eos = ids[40], ids[41], ids[42]
 	s.add.AddBOS = s.bos >= 0

@@ -62,7 +62,7 @@ type Tokenizer struct {
 	add    Options
 
 	specials   specials
-	normalize  func(string) string // nil = as it is
+	normalize  normalizer // nil = as it is
 	prefix     prefix
 	prefixOnce bool // no space in front of text that starts with one
 	spaced     bool // spaces are U+2581 in the vocabulary

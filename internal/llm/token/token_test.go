@@ -54,6 +54,11 @@ func TestSpecialTokens(t *testing.T) {
 	require.Equal(t, "<s>ab</s>", string(tok.Decode([]int32{258, 256, 259}, true)))
 	_, err := tok.Encode(nil, []Part{{Text: strings.Repeat("x", MaxText+1)}}, Options{})
 	require.ErrorIs(t, err, ErrTextLong)
+	grow := `{"type":"Replace","pattern":{"String":"a"},"content":"aaaa"}`
+	bomb, err := FromDir(fstest.MapFS{"tokenizer.json": &fstest.MapFile{Data: []byte(`{"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"normalizer":{"type":"Sequence","normalizers":[` + strings.Repeat(grow+",", 30) + grow + `]}}`)}})
+	require.NoError(t, err)
+	_, err = bomb.Encode(nil, []Part{{Text: "a"}}, Options{})
+	require.ErrorIs(t, err, ErrTextLong)
 }
 
 // TestPreUnknown: a way of cutting that is not known is refused, never guessed.
