@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"runtime"
 	"unsafe"
 
 	"maas/internal/llm/quant"
@@ -40,9 +41,9 @@ type KV struct {
 func NewKV(s KVShape, pages int) *KV {
 	c := &KV{shape: s, pages: pages, page: s.Layers * s.Heads * s.HeadDim * 2 * PageLen}
 	if s.Half {
-		c.half = make([]uint16, pages*c.page)
+		c.half = allocate[uint16](c, pages*c.page)
 	} else {
-		c.full = make([]float32, pages*c.page)
+		c.full = allocate[float32](c, pages*c.page)
 	}
 	return c
 }
@@ -81,6 +82,7 @@ func (c *KV) Put(layer, page, slot int, k, v []float32) {
 		}
 		copy(c.full[vat:vat+n], v[h*n:h*n+n])
 	}
+	runtime.KeepAlive(c)
 }
 
 // Copy makes page dst equal to page src in all layers.
@@ -90,6 +92,7 @@ func (c *KV) Copy(dst, src int) {
 	} else {
 		copy(c.full[dst*c.page:(dst+1)*c.page], c.full[src*c.page:(src+1)*c.page])
 	}
+	runtime.KeepAlive(c)
 }
 
 // Query is one token that looks back: it sees positions max(0, Pos-Window+1)..Pos of the sequence whose pages are Table. Pages wholly before the window are not read.
@@ -135,6 +138,7 @@ func (c *KV) attendAt(p *Pool, level Level, out, q []float32, layer int, queries
 	}
 	if p.Size() == 1 || work < inlineBytes {
 		t.run(0, items)
+		runtime.KeepAlive(c)
 		return
 	}
 	p.mu.Lock()
@@ -146,6 +150,7 @@ func (c *KV) attendAt(p *Pool, level Level, out, q []float32, layer int, queries
 	}
 	p.share(&p.attend, items, grain)
 	p.attend = attend{}
+	runtime.KeepAlive(c)
 }
 
 // run computes lo..hi of KVHeads*len(queries) pairs of a key/value head and a query, heads outermost: neighbours look at the same keys.

@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"math"
+	"runtime"
 	"sync"
 	"unsafe"
 
@@ -38,6 +39,7 @@ func matMul(p *Pool, level Level, y []float32, ldy int, w *Weights, a *Acts) {
 	if p.Size() == 1 || len(w.data)*a.n < inlineBytes {
 		m := product{y, ldy, w, a, level}
 		m.run(0, panels)
+		runtime.KeepAlive(w) // the assembly knows only addresses
 		return
 	}
 	p.mu.Lock()
@@ -47,6 +49,7 @@ func matMul(p *Pool, level Level, y []float32, ldy int, w *Weights, a *Acts) {
 	grain := max(panels/(8*p.workers), inlineBytes/4/(w.stride*a.n), 1)
 	p.share(&p.product, panels, grain)
 	p.product = product{}
+	runtime.KeepAlive(w)
 }
 
 // tile is an assembly kernel: y[t*ldy+16*p : +16] for t = 0..T-1 and p = 0..panels-1, from panels of nb blocks (nb values for float weights) that follow each other at w, and from T rows of inputs. ldy is in bytes.

@@ -3,7 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"math"
-	"unsafe"
+	"runtime"
 
 	"maas/internal/llm/quant"
 )
@@ -108,7 +108,8 @@ func PackOrdered(p *Pool, t quant.Type, rows, cols int, raw []byte, order func(i
 		return nil, quant.ErrSize.With("a matrix of %d x %d in %s takes %d bytes, not %d", rows, cols, t, rows*rowBytes, len(raw))
 	}
 	f, _ := formOf(t)
-	w := &Weights{t: t, form: f, rows: rows, cols: cols, stride: cols / layouts[f].values * layouts[f].bytes, data: alignedBytes(int(size))}
+	w := &Weights{t: t, form: f, rows: rows, cols: cols, stride: cols / layouts[f].values * layouts[f].bytes}
+	w.data = allocate[byte](w, int(size))
 	zero := make([]byte, rowBytes) // the rows that pad the last panel
 	p.For((rows+15)/16, 4, func(lo, hi int) {
 		var src [16][]byte
@@ -128,13 +129,6 @@ func PackOrdered(p *Pool, t quant.Type, rows, cols int, raw []byte, order func(i
 		}
 	})
 	return w, nil
-}
-
-// alignedBytes returns n zero bytes at a multiple of 64.
-func alignedBytes(n int) []byte {
-	b := make([]byte, n+63)
-	off := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & 63)
-	return b[off : off+n : off+n]
 }
 
 func packPanel(t quant.Type, dst []byte, src *[16][]byte) {
@@ -345,6 +339,7 @@ func (w *Weights) Row(dst []float32, r int) {
 			rowBlock(w.form, dst[b*l.values:(b+1)*l.values], panel[b*l.bytes:(b+1)*l.bytes], lane)
 		}
 	}
+	runtime.KeepAlive(w)
 }
 
 // half reads the half-precision number at byte i of b.

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package kernel
+
+func mapped(int) []byte { return nil }
+
+func unmap([]byte) {}
