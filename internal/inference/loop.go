@@ -95,14 +95,18 @@ func (s *Service) Run(ctx context.Context) error {
 	defer func() { <-stats }()
 	tick := time.NewTicker(loopEvery)
 	defer tick.Stop()
+	var seen string
+	woken := true
 	for ctx.Err() == nil {
-		if err := s.reconcile(ctx); err != nil {
+		if err := s.round(ctx, woken, &seen); err != nil {
 			s.logError(ctx, "deployments could not be looked after", err)
 		}
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
+			woken = true
 		case <-tick.C:
+			woken = false
 		}
 	}
 	s.mu.Lock()
@@ -113,6 +117,23 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	all.Wait()
+	return nil
+}
+
+// round reconciles when there may be something to do: after a wake-up, or when the mark of the tables is another than seen. So an idle installation pays one small query every two seconds.
+func (s *Service) round(ctx context.Context, woken bool, seen *string) error {
+	var mark string
+	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) (err error) {
+		mark, err = s.store.mark(ctx, q)
+		return err
+	})
+	if err != nil || !woken && mark == *seen {
+		return err
+	}
+	if err := s.reconcile(ctx); err != nil {
+		return err
+	}
+	*seen = mark // taken before the look: what changed during it is seen next time
 	return nil
 }
 

@@ -155,6 +155,13 @@ func (p *Process) startModel(ctx context.Context) error {
 		return err
 	}
 	p.services.model = s
+	if address(p.config.RPC.Peers, "inference") != "" && !p.config.runs("inference") {
+		c, err := p.peer("inference")
+		if err != nil {
+			return err
+		}
+		s.SetDependents(inference.NewClient(c))
+	}
 	s.Routes(p.server.API(), p.server.Mux())
 	s.Serve(p.calls)
 	s.Jobs(p.jobs)
@@ -202,7 +209,7 @@ func (p *Process) startGateway(context.Context) error {
 		return err
 	}
 	g, err := gateway.New(gateway.Deps{
-		Log: p.tel.Log, Now: p.opt.Now, Metrics: p.tel.Registry, Verifier: p.verifier, Users: users, Router: router, Dir: filepath.Join(p.config.Data, "gateway"), Config: p.config.Gateway,
+		Log: p.tel.Log, Now: p.opt.Now, Metrics: p.tel.Registry, Verifier: p.verifier, Users: users, Router: router, Dir: filepath.Join(p.config.Data, "gateway"), Config: p.config.Gateway, Upstream: p.config.Inference.Upstream.Policy(),
 	})
 	if err != nil {
 		return err
