@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"os"
 	"os/exec"
@@ -220,4 +222,64 @@ func TestQuantizedLogitsAreNearLlamaCpp(t *testing.T) {
 			})
 		}
 	}
+}
+
+// golden is what the other engine answered, kept so that parity is checked where it is not installed: the ids of greedy decoding and some logits.
+type golden struct {
+	Prompt []int32     `json:"prompt"`
+	Greedy []int32     `json:"greedy"`
+	Logits [][]float32 `json:"logits"` // after each of the last 4 prompt tokens
+}
+
+var update = flag.Bool("update", false, "rewrite the golden files; needs MAAS_ORACLE")
+
+func TestGoldenLogitsOfLlamaCpp(t *testing.T) {
+	t.Parallel()
+	for _, a := range []string{"llama", "qwen2", "qwen3"} {
+		path := filepath.Join("testdata", "llamacpp-"+a+".json")
+		file, l := generated(t, modelgen.Spec{Arch: a, Layers: 3, Seed: 11}, change{})
+		if *update {
+			g := golden{Prompt: prompt(20, l.m.Config.Vocab, 12)}
+			rows, greedy := oracleLogits(t, oracle(t), file, g.Prompt, 64)
+			g.Greedy, g.Logits = greedy, rows[16:]
+			b, err := json.Marshal(g)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(path, append(b, '\n'), 0o600))
+		}
+		b, err := os.ReadFile(path) //nolint:gosec // a test
+		require.NoError(t, err)
+		var g golden
+		require.NoError(t, json.Unmarshal(b, &g))
+		got := ownLogits(t, l.m, g.Prompt)
+		for i, want := range g.Logits {
+			require.Less(t, distance(got[16+i], want), 1e-4, a)
+		}
+		e := l.open(t, Options{FullKV: true})
+		require.Equal(t, g.Greedy, generate(t, e, Request{Prompt: g.Prompt, MaxTokens: 64, IgnoreEOS: true}).ids[0], a)
+	}
+}
+
+// The hashes of all logits of a generated model are kept for each number format. They are the same on every machine, whatever its instructions: a change here is a change of the numeric contract.
+func TestLogitsHaveTheSameBitsEverywhere(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join("testdata", "bits.json")
+	got := map[quant.Type]uint64{}
+	for _, typ := range []quant.Type{quant.F32, quant.F16, quant.BF16, quant.Q8_0, quant.Q4_0, quant.Q5_0, quant.Q4_K, quant.Q6_K} {
+		l := load(t, modelgen.Spec{Arch: "qwen3", Dim: 256, FF: 256, Seed: 21, Type: typ})
+		h := fnv.New64a()
+		for _, row := range ownLogits(t, l.m, prompt(40, 300, 22)) {
+			require.NoError(t, binary.Write(h, binary.LittleEndian, row))
+		}
+		got[typ] = h.Sum64()
+	}
+	if *update {
+		b, err := json.Marshal(got)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, append(b, '\n'), 0o600))
+	}
+	b, err := os.ReadFile(path) //nolint:gosec // a test
+	require.NoError(t, err)
+	var want map[quant.Type]uint64
+	require.NoError(t, json.Unmarshal(b, &want))
+	require.Equal(t, want, got)
 }
