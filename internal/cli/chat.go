@@ -105,8 +105,11 @@ func (a *app) turn(ctx context.Context, cl *client, model string, history []mess
 	}
 	generating := time.Since(s.first).Seconds()
 	rate := "-"
-	if s.completion > 1 && generating > 0 {
+	switch {
+	case s.pieces > 1 && generating > 0:
 		rate = fmt.Sprintf("%.1f", float64(s.completion-1)/generating)
+	case s.completion > 0: // all in one piece: the time to it is all there is
+		rate = fmt.Sprintf("%.1f", float64(s.completion)/total.Seconds())
 	}
 	a.say("[%d prompt + %d answer tokens, first token %d ms, %s tok/s, %.1f s, %s]", s.prompt, s.completion, s.first.Sub(start).Milliseconds(), rate, total.Seconds(), s.finish)
 	return s.text.String(), nil
@@ -118,6 +121,7 @@ type answerStream struct {
 	text               strings.Builder
 	first              time.Time
 	prompt, completion int
+	pieces             int // events with text
 	finish             string
 }
 
@@ -172,6 +176,7 @@ func (s *answerStream) event(data []byte) error {
 			if s.first.IsZero() {
 				s.first = time.Now()
 			}
+			s.pieces++
 			s.text.WriteString(c.Delta.Content)
 			if _, err := io.WriteString(s.out, c.Delta.Content); err != nil {
 				return err
