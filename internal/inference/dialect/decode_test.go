@@ -48,3 +48,18 @@ func TestPromptForms(t *testing.T) {
 		require.Equal(t, want, r.Prompt, body)
 	}
 }
+
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{`{"messages":[{"role":"user","content":[{"type":"text","text":"a"}],"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}],"stop":["a"],"logit_bias":{"1":2}}`, `{"prompt":[[1],[2]],"n":1e9}`, `{"a":`, `null`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var chat ChatRequest
+		if err := Decode(b, &chat); err != nil {
+			var fe *FieldError
+			require.ErrorAs(t, err, &fe)
+		}
+		var completion CompletionRequest
+		_ = Decode(b, &completion)
+	})
+}

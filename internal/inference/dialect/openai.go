@@ -19,6 +19,7 @@ type Sampling struct {
 	FrequencyPenalty *float64           `json:"frequency_penalty"`
 	LogitBias        map[string]float64 `json:"logit_bias"`
 	User             string             `json:"user"`
+	CacheSalt        string             `json:"cache_salt"` // cached prefixes are shared between requests of equal salt only
 
 	TopK              *int            `json:"top_k"`
 	MinP              *float64        `json:"min_p"`

@@ -39,7 +39,7 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request, m *model, body []b
 	if err != nil {
 		return err
 	}
-	rr, err := m.request(&c.req.Sampling, p.ids)
+	rr, err := m.request(r.Header, &c.req.Sampling, p.ids)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -133,4 +135,32 @@ func TestSixtyFourParallelChats(t *testing.T) {
 	require.Zero(t, s.Running+s.Waiting)
 	require.Equal(t, s.Pages, s.FreePages)
 	require.Positive(t, s.PrefixHits)
+}
+
+func TestPrefixesAreSharedWithinATenantOnly(t *testing.T) {
+	t.Parallel()
+	c := start(t, modelgen.DemoSpec(), Config{})
+	long := strings.Repeat("the same words ", 20)
+	cached := func(tenant, salt string) int {
+		b, _ := json.Marshal(map[string]any{"messages": []map[string]string{{"role": "user", "content": long}}, "max_tokens": 1, "cache_salt": salt})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine/v1/chat/completions", strings.NewReader(string(b)))
+		require.NoError(t, err)
+		req.Header.Set("X-Maas-Tenant", tenant)
+		resp, err := c.http.Do(req)
+		require.NoError(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return cachedOf(t, string(*decodeInto[dialect.ChatAnswer](t, string(body)).Usage))
+	}
+	require.Zero(t, cached("a", ""))
+	require.Positive(t, cached("a", ""))
+	require.Zero(t, cached("b", ""))
+	require.Zero(t, cached("a", "x"))
+	require.Positive(t, cached("a", "x"))
+}
+
+func cachedOf(t *testing.T, usage string) int {
+	t.Helper()
+	return decodeInto[dialect.Usage](t, usage).PromptTokensDetails.CachedTokens
 }

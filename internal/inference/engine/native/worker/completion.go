@@ -30,7 +30,7 @@ func (s *server) completion(w http.ResponseWriter, r *http.Request, m *model, bo
 	if err := decode(body, &c.req); err != nil {
 		return err
 	}
-	if err := c.prepare(); err != nil {
+	if err := c.prepare(r.Header); err != nil {
 		return err
 	}
 	n := len(c.requests) * c.requests[0].N
@@ -44,7 +44,7 @@ func (s *server) completion(w http.ResponseWriter, r *http.Request, m *model, bo
 }
 
 // prepare checks the request and makes one engine request per prompt.
-func (c *completionCall) prepare() error {
+func (c *completionCall) prepare(h http.Header) error {
 	if c.req.Suffix != nil && *c.req.Suffix != "" {
 		return missing("suffix", "this engine does not fill in the middle")
 	}
@@ -62,7 +62,7 @@ func (c *completionCall) prepare() error {
 		if err != nil {
 			return err
 		}
-		r, err := c.m.request(&c.req.Sampling, ids)
+		r, err := c.m.request(h, &c.req.Sampling, ids)
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,8 @@
 //
 // Data plane, HTTP/1.1 on the unix socket: POST /v1/chat/completions, /v1/completions, /tokenize, /detokenize; GET /v1/models (the first id is the nonce, its "root" the model's name), /health (503 with
 // {"status":"loading","percent":42,"done":..,"total":..} while loading, then 200 {"status":"ok"}, 503 {"status":"draining"}), /metrics (vLLM's names), /stats; POST /drain (202; leaves when the running ones have
-// ended). A client that closes its connection ends its request, streamed or not.
+// ended). The header X-Maas-Tenant names the account a request counts for: tenants get equal shares, and cached prefixes are shared within a tenant only, so that nobody can time what others asked; the body's
+// cache_salt narrows that further. X-Maas-Class: batch yields to everything else. A client that closes its connection ends its request, streamed or not.
 package worker
 
 // Exit codes of the worker process.

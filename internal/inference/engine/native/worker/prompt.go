@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"math"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -231,12 +232,16 @@ func tooLong(have, limit int, field string) error {
 }
 
 // request fills in the engine's request: the caller's values over the model file's defaults.
-func (m *model) request(s *dialect.Sampling, ids []int32) (run.Request, error) {
+func (m *model) request(h http.Header, s *dialect.Sampling, ids []int32) (run.Request, error) {
 	if err := unsupported(s); err != nil {
 		return run.Request{}, err
 	}
 	own := m.source.Config.Sampling
-	r := run.Request{Prompt: ids, N: 1, Stop: s.Stop, IgnoreEOS: s.IgnoreEOS, StopTokens: s.StopTokenIDs, Temperature: 1}
+	r := run.Request{Prompt: ids, N: 1, Stop: s.Stop, IgnoreEOS: s.IgnoreEOS, StopTokens: s.StopTokenIDs, Temperature: 1, Tenant: h.Get("X-Maas-Tenant")}
+	r.Salt = r.Tenant + "\x00" + s.CacheSalt
+	if h.Get("X-Maas-Class") == "batch" {
+		r.Class = run.Batch
+	}
 	pick(&r.Temperature, own.Temperature, s.Temperature)
 	pick(&r.TopP, own.TopP, s.TopP)
 	pick(&r.MinP, own.MinP, s.MinP)
