@@ -130,11 +130,12 @@ func (s *Service) round(ctx context.Context, woken bool, seen *string) error {
 	if err != nil || !woken && mark == *seen {
 		return err
 	}
-	if err := s.reconcile(ctx); err != nil {
-		return err
+	*seen = "" // a step that fails is tried again at the next tick
+	done, err := s.reconcile(ctx)
+	if done {
+		*seen = mark // taken before the look: what changed during it is seen next time
 	}
-	*seen = mark // taken before the look: what changed during it is seen next time
-	return nil
+	return err
 }
 
 // adopt gives each replica that had, or may have had, a process when the server ended a supervisor, which attaches to it or clears it away.
@@ -164,21 +165,24 @@ func (s *Service) adopt(ctx context.Context) error {
 	return nil
 }
 
-// reconcile looks at every deployment once and does what plan says; then it publishes the routes.
-func (s *Service) reconcile(ctx context.Context) error {
+// reconcile looks at every deployment once and does what plan says; then it publishes the routes. It reports whether every step was done.
+func (s *Service) reconcile(ctx context.Context) (bool, error) {
 	all, replicas, err := s.picture(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
+	done := true
 	for _, d := range all {
 		for _, st := range plan(d, replicas[d.ID]) {
-			if err := s.do(ctx, d, replicas[d.ID], st); err != nil && !errors.Is(err, errLost) && !errors.Is(err, ErrDeploymentNotFound) {
+			err := s.do(ctx, d, replicas[d.ID], st)
+			done = done && err == nil
+			if err != nil && !errors.Is(err, errLost) && !errors.Is(err, ErrDeploymentNotFound) {
 				s.logError(ctx, "a step for a deployment failed", err, "deployment", d.ID, "step", string(st.do))
 			}
 		}
 	}
 	s.publish(all, replicas)
-	return nil
+	return done, nil
 }
 
 // picture reads all deployments and, of each, the replicas that matter.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"maas/internal/platform/db"
 )
@@ -214,4 +215,13 @@ func (store) replicasOf(ctx context.Context, q db.Querier, list []Deployment) (m
 // ofVersion lists the deployments of a model version.
 func (store) ofVersion(ctx context.Context, q db.Querier, tenant, version string) ([]Deployment, error) {
 	return db.List(ctx, q, scanDeployment, `SELECT `+deploymentColumns+` FROM inference_deployment WHERE tenant_id = $1 AND version_id = $2 ORDER BY id LIMIT 1000`, tenant, version)
+}
+
+// mark is a text that changes with every write of a deployment or one of its replicas.
+func (store) mark(ctx context.Context, q db.Querier) (string, error) {
+	return db.One(ctx, q, func(r db.Row) (string, error) {
+		var n, sum int64
+		err := r.Scan(&n, &sum)
+		return strconv.FormatInt(n, 10) + "." + strconv.FormatInt(sum, 10), err
+	}, `SELECT COUNT(*), CAST(COALESCE(SUM(version), 0) AS BIGINT) FROM inference_deployment`)
 }
