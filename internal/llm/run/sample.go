@@ -41,7 +41,8 @@ type sampler struct {
 type scratch struct {
 	cand, top []candidate
 	raw       []float32
-	mass      [4096]float64 // of takeMass
+	weights   []float64
+	mass      [2048]float64 // of border
 }
 
 func newSampler(r *Request, seed uint64, choice int, end []int32) *sampler {
@@ -155,96 +156,118 @@ func (s *sampler) penalise(logits []float32, made int) {
 	}
 }
 
-// choose draws from the changed logits: greedy, or temperature, top_k, top_p, min_p and one random number, in this order.
+// choose draws from the changed logits: greedy, or temperature, top_k, top_p, min_p and one random number, in this order. Weights are relative to the most likely token, which has 1.
 func (s *sampler) choose(sc *scratch, logits []float32, pos int) int32 {
 	best := argmax(logits)
 	if s.r.Temperature <= 0 {
 		return best
 	}
 	top, inverse := float64(logits[best]), 1/s.r.Temperature
-	c := sc.cand[:0]
 	if s.r.TopK > 0 && s.r.TopK < len(logits) {
-		c = largest(c, logits, s.r.TopK)
-		for i := range c {
-			c[i].x = exp64((c[i].x - top) * inverse)
+		return s.chooseOf(sc, logits, top, inverse, pos)
+	}
+	if cap(sc.weights) < len(logits) {
+		sc.weights = make([]float64, len(logits))
+	}
+	w, sum := sc.weights[:len(logits)], 0.0
+	for id, x := range logits {
+		// What lies 40 below the best has less than 2^-57 of its probability: beyond the 53 bits of the draw.
+		e := 0.0
+		if d := (float64(x) - top) * inverse; d > -40 {
+			e = exp64(d)
 		}
-	} else {
-		// What lies 40 below the best after temperature has less than 2^-57 of its probability: beyond the 53 bits of the draw.
-		floor := float32(top - 40*s.r.Temperature)
-		for id, x := range logits {
-			if x >= floor {
-				c = append(c, candidate{int32(id), exp64((float64(x) - top) * inverse)}) //nolint:gosec // vocabulary
+		w[id] = e
+		sum += e
+	}
+	cut := candidate{math.MaxInt32, 0}
+	if p := s.r.TopP; p > 0 && p < 1 {
+		cut = sc.border(w, p*sum)
+	}
+	if s.r.MinP > cut.x {
+		cut = candidate{math.MaxInt32, s.r.MinP}
+	}
+	if cut.x > 0 {
+		sum = 0
+		for id, x := range w {
+			if x > cut.x || x == cut.x && int32(id) <= cut.id { //nolint:gosec // vocabulary
+				sum += x
+			} else {
+				w[id] = 0
 			}
 		}
 	}
+	at := uniform(s.seed, s.choice, pos) * sum
+	for id, x := range w {
+		if at -= x; at < 0 {
+			return int32(id) //nolint:gosec // vocabulary
+		}
+	}
+	return best // only if no weight was a number
+}
+
+// chooseOf is choose with top_k: few candidates, greatest first.
+func (s *sampler) chooseOf(sc *scratch, logits []float32, top, inverse float64, pos int) int32 {
+	c := largest(sc.cand[:0], logits, s.r.TopK)
 	sc.cand = c
-	c = s.nucleus(sc, c)
 	sum := 0.0
 	for i := range c {
+		c[i].x = exp64((c[i].x - top) * inverse)
 		sum += c[i].x
 	}
-	if len(c) == 0 || !(sum > 0) {
-		return best
+	n := len(c)
+	if p := s.r.TopP; p > 0 && p < 1 {
+		mass := p * sum
+		sum = 0
+		for n = 0; n < len(c) && sum < mass; n++ {
+			sum += c[n].x
+		}
+		n = max(n, 1)
+	}
+	for n > 1 && c[n-1].x < s.r.MinP {
+		n--
+	}
+	sum = 0
+	for _, a := range c[:n] {
+		sum += a.x
 	}
 	at := uniform(s.seed, s.choice, pos) * sum
-	for i := range c {
-		if at -= c[i].x; at < 0 {
-			return c[i].id
+	for _, a := range c[:n] {
+		if at -= a.x; at < 0 {
+			return a.id
 		}
 	}
-	return c[len(c)-1].id
+	return c[0].id
 }
 
-// nucleus cuts by top_p, then by min_p. Weights are relative to the most likely token, which has 1.
-func (s *sampler) nucleus(sc *scratch, c []candidate) []candidate {
-	if p := s.r.TopP; p > 0 && p < 1 {
-		sum := 0.0
-		for i := range c {
-			sum += c[i].x
-		}
-		c = sc.takeMass(c, p*sum)
-	}
-	if s.r.MinP > 0 {
-		c = slices.DeleteFunc(c, func(a candidate) bool { return a.x < s.r.MinP })
-	}
-	return c
-}
-
-// takeMass returns the most likely candidates, as few as have that mass together: those of greater weight first, lower ids first on ties, but not sorted. It sums by classes of weight (sign, exponent and the
-// first bit of the mantissa decide), and sorts only the class in which the mass is reached.
-func (sc *scratch) takeMass(c []candidate, mass float64) []candidate {
-	class := func(x float64) int { return int(math.Float64bits(x) >> 51) } // below 2046 for 0 <= x <= 1
+// border returns the last of the tokens that have a mass together when the most likely are taken first, lower ids first on ties. It sums by classes of weight (exponent and first bit of the mantissa) and sorts
+// only the class in which the mass is reached.
+func (sc *scratch) border(w []float64, mass float64) candidate {
+	class := func(x float64) int { return int(math.Float64bits(x) >> 51) } // below 2047 for 0 <= x <= 1
 	clear(sc.mass[:])
-	for i := range c {
-		sc.mass[class(c[i].x)] += c[i].x
+	for _, x := range w {
+		sc.mass[class(x)&(len(sc.mass)-1)] += x
 	}
-	border, sum := len(sc.mass)-1, 0.0
-	for ; border > 0; border-- {
-		if sum+sc.mass[border] >= mass {
-			break
-		}
-		sum += sc.mass[border]
+	at, sum := len(sc.mass)-1, 0.0
+	for ; at > 0 && sum+sc.mass[at] < mass; at-- {
+		sum += sc.mass[at]
 	}
-	n, m := 0, 0 // c[:n] is taken, c[n:m] is the border class
-	for i := range c {
-		switch k := class(c[i].x); {
-		case k > border:
-			x := c[i]
-			c[i] = c[m]
-			c[m] = c[n]
-			c[n] = x
-			n, m = n+1, m+1
-		case k == border:
-			c[m], c[i] = c[i], c[m]
-			m++
+	c := sc.cand[:0]
+	for id, x := range w {
+		if class(x) == at {
+			c = append(c, candidate{int32(id), x}) //nolint:gosec // vocabulary
 		}
 	}
-	slices.SortFunc(c[n:m], byRank)
-	for n < m && sum < mass {
-		sum += c[n].x
-		n++
+	sc.cand = c
+	slices.SortFunc(c, byRank)
+	for _, a := range c {
+		if sum += a.x; sum >= mass {
+			return a
+		}
 	}
-	return c[:max(n, 1)]
+	if len(c) > 0 {
+		return c[len(c)-1]
+	}
+	return candidate{math.MaxInt32, 0}
 }
 
 // largest appends the k greatest logits in order, greatest first and lower ids first on ties.
