@@ -307,6 +307,9 @@ func (c *call) count() {
 	switch {
 	case c.told.told:
 		u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.Source = c.told.inFresh, c.told.inCache, c.told.outText, c.told.outThought, user.SourceUpstream
+		if u.End != user.EndDone && !c.cut.final {
+			u.Source = user.SourceRunning
+		}
 		c.g.ratios.learn(u.Model, c.f.textBytes, c.told.inFresh+c.told.inCache)
 	case !c.sent:
 		u.Source = user.SourceNone
@@ -340,7 +343,8 @@ func (c *call) stream(answer *h1.Response, a *inference.Attempt) (*fault.Error, 
 	if a.Endpoint.Model != c.row.Model {
 		rename = quoted(c.row.Model)
 	}
-	c.cut.reset(c.f.includeUsage || !a.Endpoint.Caps.StreamUsage, rename)
+	asked := !a.Endpoint.Caps.StreamUsage // nothing was asked for on our own account: all passes
+	c.cut.reset(c.f.includeUsage || asked, c.f.runningUsage || asked, rename)
 	began := time.Now()
 	c.silent, c.marked, c.check = began, began, began
 	last := began // when the engine last said something

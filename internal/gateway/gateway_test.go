@@ -288,7 +288,7 @@ func TestClientLeavesMidStream(t *testing.T) {
 			u := r.booked(rid)
 			r.ups[0].finished(rid)
 			require.Equal(t, "client_abort", u.End)
-			require.Equal(t, map[string]string{"usage after the abort": "upstream", "counted": "counted", "running": "upstream"}[name], u.Source)
+			require.Equal(t, map[string]string{"usage after the abort": "upstream", "counted": "counted", "running": "running"}[name], u.Source)
 			require.Equal(t, int64(r.ups[0].count(rid)), u.CompletionTokens)
 			require.Positive(t, u.PromptTokens)
 			require.Less(t, u.CompletionTokens, int64(10_000))

@@ -47,6 +47,21 @@ func TestSplices(t *testing.T) {
 	require.Equal(t, `"a\"b"`, quoted(`a"b`))
 }
 
+func TestRunningUsageIsAskedOfEnginesOfThisMachine(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"model":"a","stream":true}`:                                                                         `{"model":"a","stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}`,
+		`{"model":"a","stream":true,"stream_options":{"include_usage":true}}`:                                 `{"model":"a","stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}`,
+		`{"model":"a","stream":true,"stream_options":{"continuous_usage_stats":false,"include_usage":false}}`: `{"model":"a","stream":true,"stream_options":{"continuous_usage_stats":true,"include_usage":true}}`,
+		`{"model":"a","stream":false}`:                                                                        `{"model":"a","stream":false}`,
+	} {
+		f, err := scan([]byte(body))
+		require.NoError(t, err)
+		s := plan(&f, []byte(body), &engine.Endpoint{Model: "a", Network: "unix", Caps: engine.Caps{StreamUsage: true}}, &engine.Defaults{})
+		require.Equal(t, want, string(bytes.Join(s.pieces(nil, []byte(body)), nil)))
+	}
+}
+
 func FuzzSplice(f *testing.F) {
 	f.Add(`{"model":"a","stream":true,"stream_options":{"x":1}}`, "b")
 	f.Fuzz(func(t *testing.T, body, name string) {
@@ -84,7 +99,7 @@ const sampleStream = ": hi\n\ndata: {\"model\":\"e\",\"choices\":[{\"index\":0,\
 
 func cutAt(stream string, cuts ...int) (*cutter, string) {
 	c := &cutter{}
-	c.reset(false, `"public"`)
+	c.reset(false, false, `"public"`)
 	from := 0
 	for _, at := range append(cuts, len(stream)) {
 		if at < from || at > len(stream) {
@@ -196,7 +211,7 @@ func TestOpenAIFormKeepsInternalWordsInside(t *testing.T) {
 func BenchmarkCutter(b *testing.B) {
 	event := []byte(`data: {"id":"chatcmpl-0123456789abcdef","object":"chat.completion.chunk","created":1700000000,"model":"engine-side","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}],"usage":null}` + "\n\n")
 	c := &cutter{}
-	c.reset(false, `"team/llama"`)
+	c.reset(false, false, `"team/llama"`)
 	b.SetBytes(int64(len(event)))
 	b.ReportAllocs()
 	for b.Loop() {

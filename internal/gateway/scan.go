@@ -34,12 +34,14 @@ type fields struct {
 	options      span  // value of stream_options if it is an object
 	optionsNull  span  // the same if it is null
 	usageValue   span  // value of stream_options.include_usage
+	runValue     span  // value of stream_options.continuous_usage_stats
 	maxTokens    int64 // max_completion_tokens, else max_tokens; -1 = neither
 	n            int64 // choices asked for; 1 if not told
 	end          int   // offset of the object's closing brace
 	textBytes    int   // bytes inside strings, keys left out: what a prompt's length is estimated from
 	stream       bool
 	includeUsage bool // the client asked for the usage event
+	runningUsage bool // the client asked for usage in each event
 	hasMax       bool // one of max_tokens, max_completion_tokens is there and not null
 	hasTemp      bool
 	hasTopP      bool
@@ -192,7 +194,7 @@ func (s *scanner) number(f *fields, which int, n int64) {
 	}
 }
 
-var optionNames = []string{"include_usage"}
+var optionNames = []string{"include_usage", "continuous_usage_stats"}
 
 // streamOptions reads the object under stream_options; the cursor stands on its brace.
 func (s *scanner) streamOptions(f *fields) error {
@@ -216,15 +218,9 @@ func (s *scanner) streamOptions(f *fields) error {
 		if err := s.value(2); err != nil {
 			return err
 		}
-		if which == 0 {
-			if f.usageValue.ok() {
-				return ErrAmbiguousField.With("the field stream_options.include_usage stands twice in the body")
-			}
-			f.usageValue = span{from, s.i}
-			v := string(s.b[from:s.i])
-			f.includeUsage = v == "true"
-			if !f.includeUsage && v != "false" && v != "null" {
-				return badParameter("stream_options.include_usage", "type", "must be true or false")
+		if which >= 0 {
+			if err := s.option(f, which, span{from, s.i}); err != nil {
+				return err
 			}
 		}
 		more, err := s.next('}')
@@ -236,6 +232,27 @@ func (s *scanner) streamOptions(f *fields) error {
 			return nil
 		}
 	}
+}
+
+// option notes one inspected member of stream_options.
+func (s *scanner) option(f *fields, which int, v span) error {
+	name := "stream_options." + optionNames[which]
+	place, on := &f.usageValue, &f.includeUsage
+	if which == 1 {
+		place, on = &f.runValue, &f.runningUsage
+	}
+	if place.ok() {
+		return ErrAmbiguousField.With("the field %s stands twice in the body", name)
+	}
+	*place = v
+	switch string(s.b[v.from:v.to]) {
+	case "true":
+		*on = true
+	case "false", "null":
+	default:
+		return badParameter(name, "type", "must be true or false")
+	}
+	return nil
 }
 
 func badParameter(param, code, message string) error {

@@ -46,8 +46,8 @@ func plan(f *fields, body []byte, e *engine.Endpoint, d *engine.Defaults) splice
 	if string(f.name(body)) != e.Model {
 		s.add(f.model.from, f.model.to-f.model.from, quoted(e.Model))
 	}
-	if f.stream && e.Caps.StreamUsage && !f.includeUsage {
-		s.usage(f)
+	if f.stream && e.Caps.StreamUsage {
+		s.usage(f, runs(e))
 	}
 	if e.Caps.OwnDefaults || d.Zero() {
 		return s
@@ -68,12 +68,31 @@ func plan(f *fields, body []byte, e *engine.Endpoint, d *engine.Defaults) splice
 	return s
 }
 
-// usage asks the engine for the usage event.
-func (s *splices) usage(f *fields) {
-	const want = `"include_usage":true`
+// runs reports whether an endpoint is an engine of this machine, which tells the usage so far with each event: then an aborted stream, and one that died with this process, is billed for what was produced.
+func runs(e *engine.Endpoint) bool { return e.Network == "unix" }
+
+// usage asks the engine for the usage event, and for usage in each event.
+func (s *splices) usage(f *fields, running bool) {
+	const last, each = `"include_usage":true`, `"continuous_usage_stats":true`
+	want := ""
 	switch {
+	case f.includeUsage:
 	case f.usageValue.ok():
 		s.add(f.usageValue.from, f.usageValue.to-f.usageValue.from, "true")
+	default:
+		want = last
+	}
+	switch {
+	case !running || f.runningUsage:
+	case f.runValue.ok():
+		s.add(f.runValue.from, f.runValue.to-f.runValue.from, "true")
+	case want != "":
+		want += "," + each
+	default:
+		want = each
+	}
+	switch {
+	case want == "":
 	case f.options.ok() && f.optMember:
 		s.add(f.options.to-1, 0, ","+want)
 	case f.options.ok():

@@ -30,11 +30,13 @@ type tokens struct {
 // cutter turns the pieces of an engine's event stream into whole events, reads usage out of them and hands on what the client shall see. It knows nothing of sockets: bytes in, bytes out.
 type cutter struct {
 	keepUsage bool   // the client asked for the usage event
+	keepEach  bool   // the client asked for usage in each event
 	rename    string // JSON string to put in place of the engine's name of the model; "" = leave it
 
 	buf      []byte // bytes of an event that is not whole yet
 	out      []byte // events to be written
 	usage    tokens
+	final    bool   // usage came in an event of its own, at the end
 	events   int64  // events with content seen: at least one token each
 	bytes    int64  // content bytes seen, roughly: the size of the events less their frame
 	done     bool   // [DONE] was seen
@@ -42,8 +44,8 @@ type cutter struct {
 	failed   []byte // data of an error event
 }
 
-func (c *cutter) reset(keepUsage bool, rename string) {
-	*c = cutter{keepUsage: keepUsage, rename: rename, buf: c.buf[:0], out: c.out[:0]}
+func (c *cutter) reset(keepUsage, keepEach bool, rename string) {
+	*c = cutter{keepUsage: keepUsage, keepEach: keepEach, rename: rename, buf: c.buf[:0], out: c.out[:0]}
 }
 
 // feed takes a piece in. What it completes stands in c.out, which the caller writes and then empties.
@@ -144,12 +146,11 @@ func (c *cutter) event(e []byte) {
 	drop := span{}
 	if at := bytes.Index(data, usageKey); at >= 0 {
 		drop = c.readUsage(data, at)
-		empty := bytes.Contains(data, noChoices) || bytes.Contains(data, noChoicesGap)
-		if empty && drop.ok() && !c.keepUsage {
-			return
-		}
-		if empty {
-			c.emit(e, span{})
+		if bytes.Contains(data, noChoices) || bytes.Contains(data, noChoicesGap) {
+			c.final = c.final || drop.ok()
+			if !drop.ok() || c.keepUsage {
+				c.emit(e, span{})
+			}
 			return
 		}
 	}
@@ -160,7 +161,7 @@ func (c *cutter) event(e []byte) {
 		c.events++
 		c.bytes += int64(n)
 	}
-	if c.keepUsage || !drop.ok() {
+	if c.keepEach || !drop.ok() {
 		c.emit(e, span{})
 		return
 	}

@@ -19,7 +19,7 @@ const (
 
 // whole passes an answer on that comes in one piece.
 func (c *call) whole(answer *h1.Response, a *inference.Attempt) (*fault.Error, bool) {
-	c.cut.reset(true, "")
+	c.cut.reset(true, true, "")
 	rename := ""
 	if a.Endpoint.Model != c.row.Model {
 		rename = quoted(c.row.Model)
