@@ -2,6 +2,7 @@ package chat
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -12,7 +13,7 @@ func (e nameExpr) eval(r *renderer) (value, error) {
 	if v, ok := r.scope.get(e.name); ok {
 		return v, r.step()
 	}
-	return undefined{e.name}, r.step()
+	return undefined(e), r.step()
 }
 
 func (r *renderer) evalAll(list []expr) ([]value, error) {
@@ -485,9 +486,9 @@ func (r *renderer) contains(in, x value) (bool, error) {
 func (r *renderer) iterate(v value) ([]value, error) {
 	switch v := v.(type) {
 	case *list:
-		return v.items[:len(v.items):len(v.items)], nil
+		return slices.Clip(v.items), nil
 	case *dict:
-		return v.keys[:len(v.keys):len(v.keys)], nil
+		return slices.Clip(v.keys), nil
 	case str:
 		n := utf8.RuneCountInString(v.s)
 		if err := r.many(n); err != nil {

@@ -184,7 +184,7 @@ const (
 
 // readDeepSeek reads one call: begin, type, separator, name and a fenced block of JSON (R1, V3), or begin, name, separator and JSON (V3.1).
 func readDeepSeek(_ *Parser, text string, end bool) (int, []callText, readState) {
-	at := 0
+	at := len(dsCall)
 	if strings.HasPrefix(text, dsCalls) {
 		n, found, possible := expect(text, len(dsCalls), dsCall)
 		if !found {
@@ -194,8 +194,6 @@ func readDeepSeek(_ *Parser, text string, end bool) (int, []callText, readState)
 			return len(dsCalls), nil, notCall
 		}
 		at = n
-	} else {
-		at = len(dsCall)
 	}
 	i := strings.Index(text[at:], dsCallEnd)
 	if i < 0 {
@@ -221,17 +219,19 @@ func readDeepSeek(_ *Parser, text string, end bool) (int, []callText, readState)
 
 // readQwenCoder reads <tool_call><function=name><parameter=key>value</parameter>…</function></tool_call>; the outer marks may lack.
 func readQwenCoder(p *Parser, text string, end bool) (int, []callText, readState) {
-	at, found, possible := 0, strings.HasPrefix(text, "<function="), true
-	if found {
-		at = len("<function=")
-	} else if at, found, possible = expect(text, len("<tool_call>"), "<function="); !found {
-		if possible && !end {
+	at := len("<function=")
+	if !strings.HasPrefix(text, "<function=") {
+		var found, possible bool
+		at, found, possible = expect(text, len("<tool_call>"), "<function=")
+		switch {
+		case found:
+		case possible && !end:
 			return 0, nil, needMore
-		}
-		if at < len(text) && text[at] == '{' { // models of this family fall back to the JSON form
+		case at < len(text) && text[at] == '{': // models of this family fall back to the JSON form
 			return readHermes(p, text, end)
+		default:
+			return at, nil, notCall
 		}
-		return at, nil, notCall
 	}
 	i := strings.Index(text[at:], "</function>")
 	if i < 0 {

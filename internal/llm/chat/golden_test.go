@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,21 +35,21 @@ func (c conversation) input() Input {
 	}
 }
 
-func conversations(t testing.TB) map[string]conversation {
-	t.Helper()
+func conversations(tb testing.TB) map[string]conversation {
+	tb.Helper()
 	raw, err := os.ReadFile("testdata/conversations.json")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	var all map[string]conversation
-	require.NoError(t, json.Unmarshal(raw, &all))
+	require.NoError(tb, json.Unmarshal(raw, &all))
 	return all
 }
 
 func joinParts(parts []token.Part) string {
-	s := ""
+	var b strings.Builder
 	for _, p := range parts {
-		s += p.Text
+		b.WriteString(p.Text)
 	}
-	return s
+	return b.String()
 }
 
 func short(s string) string {

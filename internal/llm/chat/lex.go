@@ -343,7 +343,7 @@ func unescape(s string) (string, bool) {
 			if !ok || r > utf8.MaxRune {
 				return "", false
 			}
-			b.WriteRune(rune(r)) //nolint:gosec // checked above
+			b.WriteRune(rune(r))
 			i += n
 		case '0', '1', '2', '3', '4', '5', '6', '7':
 			n := 1
@@ -351,7 +351,7 @@ func unescape(s string) (string, bool) {
 				n++
 			}
 			r, _ := digitsValue(s, i, n, 8)
-			b.WriteRune(rune(r)) //nolint:gosec // at most 0o777
+			b.WriteRune(rune(r))
 			i += n - 1
 		case 'N':
 			return "", false

@@ -243,11 +243,11 @@ func (p *parser) primary() (expr, error) {
 		}
 		return nameExpr{t.text}, nil
 	case tkString:
-		text := ""
+		var text strings.Builder
 		for p.peek().kind == tkString {
-			text += p.next().text
+			text.WriteString(p.next().text)
 		}
-		return constExpr{lit(text)}, nil
+		return constExpr{lit(text.String())}, nil
 	case tkInt:
 		p.i++
 		v, err := strconv.ParseInt(t.text, 0, 64)
@@ -278,6 +278,7 @@ func (p *parser) primary() (expr, error) {
 		case "{":
 			return p.dict()
 		}
+	default: // tags and the end of the source
 	}
 	return nil, p.fail("expected a value")
 }

@@ -1,6 +1,9 @@
 package chat
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // parse reads a whole template.
 func parse(src string, limit int) ([]stmt, error) {
@@ -44,10 +47,8 @@ func (p *parser) body(ends ...string) ([]stmt, error) {
 			out = append(out, printStmt{x})
 		case tkBlock:
 			p.i++
-			for _, e := range ends {
-				if p.isName(e) {
-					return out, nil
-				}
+			if slices.ContainsFunc(ends, p.isName) {
+				return out, nil
 			}
 			s, err := p.statement()
 			if err != nil {

@@ -166,8 +166,9 @@ func (p *Parser) step(end bool) bool {
 		return p.thought()
 	case inCall:
 		return p.inCall(end)
+	default:
+		return p.plain(end)
 	}
-	return p.plain(end)
 }
 
 // start waits for the first byte that is no white space and looks what it begins.

@@ -16,8 +16,8 @@ type answer struct {
 	Broken             bool
 }
 
-func collect(t testing.TB, p *Parser, pieces []string) answer {
-	t.Helper()
+func collect(tb testing.TB, p *Parser, pieces []string) answer {
+	tb.Helper()
 	var a answer
 	take := func(ds []Delta) {
 		for _, d := range ds {
@@ -25,8 +25,8 @@ func collect(t testing.TB, p *Parser, pieces []string) answer {
 			a.Reasoning += d.Reasoning
 			if c := d.ToolCall; c != nil {
 				if c.Index == len(a.Calls) {
-					require.NotEmpty(t, c.ID)
-					require.NotEmpty(t, c.Name)
+					require.NotEmpty(tb, c.ID)
+					require.NotEmpty(tb, c.Name)
 					a.Calls = append(a.Calls, FunctionCall{Name: c.Name})
 				}
 				a.Calls[c.Index].Arguments += c.Arguments
@@ -38,7 +38,7 @@ func collect(t testing.TB, p *Parser, pieces []string) answer {
 	}
 	take(p.Close())
 	a.Broken = p.Broken()
-	require.Len(t, a.Calls, p.ToolCalls())
+	require.Len(tb, a.Calls, p.ToolCalls())
 	return a
 }
 
@@ -63,10 +63,16 @@ func TestParser(t *testing.T) {
 		"no thought":        {Format{Reasoning: true}, false, "", "<think>\n\n</think>\n\nfour", answer{Content: "four"}},
 		"almost think":      {Format{Reasoning: true}, false, "", "<thin", answer{Content: "<thin"}},
 		"think later":       {Format{Reasoning: true}, false, "", "a <think>b</think>", answer{Content: "a <think>b</think>"}},
-		"hermes": {Format{Tools: "hermes", Reasoning: true}, true, "", "<think>x</think>\n\nLet me see.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Graz\"}}\n</tool_call>",
-			answer{Content: "Let me see.", Reasoning: "x", Calls: []FunctionCall{graz}}},
-		"hermes two": {Format{Tools: "hermes"}, true, "", "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Graz\"}}</tool_call>\n<tool_call>\n{\"arguments\": {\"a\": \"</tool_call> } \\\" {\"}, \"name\": \"b\"}\n</tool_call>\n",
-			answer{Calls: []FunctionCall{graz, {"b", `{"a": "</tool_call> } \" {"}`}}}},
+		"hermes": {
+			Format{Tools: "hermes", Reasoning: true},
+			true, "", "<think>x</think>\n\nLet me see.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Graz\"}}\n</tool_call>",
+			answer{Content: "Let me see.", Reasoning: "x", Calls: []FunctionCall{graz}},
+		},
+		"hermes two": {
+			Format{Tools: "hermes"},
+			true, "", "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Graz\"}}</tool_call>\n<tool_call>\n{\"arguments\": {\"a\": \"</tool_call> } \\\" {\"}, \"name\": \"b\"}\n</tool_call>\n",
+			answer{Calls: []FunctionCall{graz, {"b", `{"a": "</tool_call> } \" {"}`}}},
+		},
 		"hermes no arguments":  {Format{Tools: "hermes"}, true, "", `<tool_call>{"name": "now"}`, answer{Calls: []FunctionCall{{"now", "{}"}}}},
 		"hermes text after":    {Format{Tools: "hermes"}, true, "", "<tool_call>{\"name\": \"now\"}</tool_call>\n\nDone.\n", answer{Content: "Done.\n", Calls: []FunctionCall{{"now", "{}"}}}},
 		"hermes in string":     {Format{Tools: "hermes"}, true, "", `<tool_call>{"name": "now", "arguments": "{\"a\": 1}"}</tool_call>`, answer{Calls: []FunctionCall{{"now", `{"a": 1}`}}}},
@@ -126,11 +132,11 @@ func TestFormatOf(t *testing.T) {
 		"{{ messages }}": {},
 		"<tool_call>\n{\"name\": <function-name>} <think>": {"hermes", true},
 		"<tool_call>\n<function=a>\n<parameter=b>":         {"qwen-coder", false},
-		"[TOOL_CALLS]":                      {"mistral", false},
-		dsCalls + dsCall + "</think>":       {"deepseek", true},
-		"<|start_header_id|>{% if tools %}": {"llama3", false},
-		"<tool_call>{{ name }}<arg_key>":    {"glm", false},
-		fmt.Sprint("<|im_start|>{{ message.role }}\n{{ content }}<|im_end|>"): {},
+		"[TOOL_CALLS]":                                            {"mistral", false},
+		dsCalls + dsCall + "</think>":                             {"deepseek", true},
+		"<|start_header_id|>{% if tools %}":                       {"llama3", false},
+		"<tool_call>{{ name }}<arg_key>":                          {"glm", false},
+		"<|im_start|>{{ message.role }}\n{{ content }}<|im_end|>": {},
 	} {
 		require.Equal(t, want, FormatOf(template), template)
 	}

@@ -13,8 +13,8 @@ import (
 	"maas/internal/platform/fault"
 )
 
-func render(t testing.TB, src string, in Input) ([]token.Part, error) {
-	t.Helper()
+func render(tb testing.TB, src string, in Input) ([]token.Part, error) {
+	tb.Helper()
 	tmpl, err := Compile(src, Limits{})
 	if err != nil {
 		return nil, err
@@ -152,8 +152,10 @@ func TestInput(t *testing.T) {
 }
 
 func FuzzTemplate(f *testing.F) {
-	for _, s := range []string{`{% for m in messages %}{{ m.role }}{{ m['content']|trim }}{% endfor %}`, `{% macro f(a, b=1) %}{{ a ~ b }}{% endmacro %}{{ f(1) }}`, `{% set ns = namespace(x=[1]) %}{% set ns.x = ns.x + ns.x %}{{ ns.x|tojson(indent=2) }}`,
-		`{{ "a,b".split(",")|map("upper")|join("-") }}`, `{{ "%s %d" % ("a", 1) }}{{ "{}".format(1) }}{{ x[1:2:-1] }}`, `{% raw %}{{ }}{% endraw %}{# c #}{%- if 1 -%} {%+ endif +%}`, `{{ {"a": 1}|dictsort(reverse=true) }}{{ [3,1]|sort|first }}`, `{{ l.append(l) }}{{ 1 if 2 else 3 }}`} {
+	for _, s := range []string{
+		`{% for m in messages %}{{ m.role }}{{ m['content']|trim }}{% endfor %}`, `{% macro f(a, b=1) %}{{ a ~ b }}{% endmacro %}{{ f(1) }}`, `{% set ns = namespace(x=[1]) %}{% set ns.x = ns.x + ns.x %}{{ ns.x|tojson(indent=2) }}`,
+		`{{ "a,b".split(",")|map("upper")|join("-") }}`, `{{ "%s %d" % ("a", 1) }}{{ "{}".format(1) }}{{ x[1:2:-1] }}`, `{% raw %}{{ }}{% endraw %}{# c #}{%- if 1 -%} {%+ endif +%}`, `{{ {"a": 1}|dictsort(reverse=true) }}{{ [3,1]|sort|first }}`, `{{ l.append(l) }}{{ 1 if 2 else 3 }}`,
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, src string) {

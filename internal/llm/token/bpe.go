@@ -180,7 +180,7 @@ func (c candidate) before(d candidate) bool {
 func (m *merger) heap(ids []int32, sc *scratch) []int32 {
 	links := sc.links[:0]
 	queue := sc.queue[:0]
-	n := int32(len(ids)) //nolint:gosec // at most MaxText
+	n := int32(len(ids))
 	for i := range n {
 		links = append(links, link{i - 1, i + 1})
 	}

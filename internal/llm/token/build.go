@@ -48,11 +48,12 @@ func (s *spec) build() (*Tokenizer, error) {
 	list := s.specials
 	if list == nil {
 		for id, e := range t.tokens {
-			switch text := e.text; {
-			case e.kind == Control || e.kind == Unknown:
-				list = append(list, special{text: text, id: int32(id), control: true}) //nolint:gosec // at most MaxVocab
-			case e.kind == UserDefined:
-				list = append(list, special{text: e.bytes, id: int32(id)}) //nolint:gosec // as above
+			switch e.kind {
+			case Control, Unknown:
+				list = append(list, special{text: e.text, id: int32(id), control: true})
+			case UserDefined:
+				list = append(list, special{text: e.bytes, id: int32(id)})
+			default: // found by merging
 			}
 		}
 	}
@@ -73,7 +74,8 @@ func (s *spec) build() (*Tokenizer, error) {
 	if s.scored {
 		return t, s.scorer(t)
 	}
-	return t, s.merger(t)
+	s.merger(t)
+	return t, nil
 }
 
 func nonEmpty(list []special) []special {
@@ -162,7 +164,7 @@ func (s *spec) byText(t *Tokenizer) map[string]int32 {
 			continue
 		}
 		if _, twice := m[e.text]; !twice {
-			m[e.text] = int32(id) //nolint:gosec // at most MaxVocab
+			m[e.text] = int32(id)
 		}
 	}
 	return m
@@ -192,7 +194,7 @@ func (s *spec) byteTokens(t *Tokenizer, byText map[string]int32) (ids [256]int32
 	if !s.bytes {
 		for id, e := range t.tokens {
 			if b, ok := byteName(e.text); ok && (e.kind == Byte || e.kind == Normal || e.kind == UserDefined) {
-				ids[b] = int32(id) //nolint:gosec // at most MaxVocab
+				ids[b] = int32(id)
 			}
 		}
 	}
@@ -213,7 +215,7 @@ func (s *spec) scorer(t *Tokenizer) error {
 	return nil
 }
 
-func (s *spec) merger(t *Tokenizer) error {
+func (s *spec) merger(t *Tokenizer) {
 	ids := s.byText(t)
 	m := &merger{table: newMergeTable(len(s.merges)), unk: t.unk, fuse: s.fuse, wholeIsLine: s.lines}
 	bytes, all := s.byteTokens(t, ids)
@@ -233,11 +235,10 @@ func (s *spec) merger(t *Tokenizer) error {
 		right, ok2 := ids[p[1]]
 		id, ok3 := ids[p[0]+p[1]]
 		if ok && ok2 && ok3 { // a merge out of or into what is no token can never show
-			m.table.add(left, right, int32(rank), id) //nolint:gosec // at most MaxMerges
+			m.table.add(left, right, int32(rank), id)
 		}
 	}
 	t.machine = m
-	return nil
 }
 
 // endNames are the tokens that end a turn, a message or a text in the published families; files often name only one of them.

@@ -73,16 +73,16 @@ func join(parts []Part) (string, func(int) int, error) {
 	if total > MaxText {
 		return "", nil, ErrTextLong.With("the text has %d bytes; the limit is %d", total, MaxText)
 	}
-	text := ""
-	if len(parts) == 1 {
-		text = parts[0].Text
-	} else {
-		var b strings.Builder
+	var b strings.Builder
+	if len(parts) != 1 {
 		b.Grow(total)
 		for _, p := range parts {
 			b.WriteString(p.Text)
 		}
-		text = b.String()
+	}
+	text := b.String()
+	if len(parts) == 1 {
+		text = parts[0].Text
 	}
 	return text, func(i int) int {
 		for i >= spans[0].end {
@@ -104,7 +104,8 @@ func (t *Tokenizer) encodeText(dst []int32, s string, first bool, limit int, sc 
 		}
 	}
 	if t.prefix == prefixAlways || t.prefix == prefixFirst && first {
-		if s != "" && !(t.prefixOnce && (s[0] == ' ' || t.spaced && strings.HasPrefix(s, spaceMark))) {
+		spaced := strings.HasPrefix(s, " ") || t.spaced && strings.HasPrefix(s, spaceMark)
+		if s != "" && (!t.prefixOnce || !spaced) {
 			s = " " + s
 		}
 	}

@@ -15,13 +15,13 @@ import (
 )
 
 // open reads one of llama.cpp's vocabulary files.
-func open(t testing.TB, name string) *Tokenizer {
-	t.Helper()
-	f, err := gguf.Open(filepath.Join(oracle.LlamaCPP(t), "models", "ggml-vocab-"+name+".gguf"))
-	require.NoError(t, err)
+func open(tb testing.TB, name string) *Tokenizer {
+	tb.Helper()
+	f, err := gguf.Open(filepath.Join(oracle.LlamaCPP(tb), "models", "ggml-vocab-"+name+".gguf"))
+	require.NoError(tb, err)
 	defer f.Close()
 	tok, err := FromGGUF(f)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return tok
 }
 

@@ -56,12 +56,12 @@ func FromGGUF(f *gguf.File) (*Tokenizer, error) {
 			if v < 0 || v >= int64(len(s.tokens)) {
 				v = -1 // some converters write 2^32-1 for none
 			}
-			*id.to = int32(v) //nolint:gosec // within the vocabulary
+			*id.to = int32(v)
 		}
 	}
 	for _, key := range []string{"eot_token_id", "eom_token_id"} {
 		if v, ok := f.Int(k + key); ok && v >= 0 && v < int64(len(s.tokens)) {
-			s.ends = append(s.ends, int32(v)) //nolint:gosec // within the vocabulary
+			s.ends = append(s.ends, int32(v))
 		}
 	}
 	if v, ok := f.Flag(k + "add_bos_token"); ok {
@@ -115,7 +115,7 @@ func (s *spec) vocabulary(f *gguf.File) error {
 			e.score = scores[i]
 		}
 		if kinds != nil && kinds[i] >= int64(Normal) && kinds[i] <= int64(Byte) {
-			e.kind = Kind(kinds[i]) //nolint:gosec // 1 to 6
+			e.kind = Kind(kinds[i])
 		}
 		s.tokens[i] = e
 	}
@@ -147,7 +147,7 @@ func rightTrimmed(tokens []entry) []special {
 	for id, e := range tokens {
 		if e.kind == Control || e.kind == UserDefined || e.kind == Unknown || e.text == "</s>" {
 			keep := e.text == "<unk>" || e.text == "<s>" || e.text == "<|endoftext|>"
-			list = append(list, special{text: e.text, id: int32(id), control: e.kind != UserDefined, right: !keep}) //nolint:gosec // at most MaxVocab
+			list = append(list, special{text: e.text, id: int32(id), control: e.kind != UserDefined, right: !keep})
 		}
 	}
 	return list

@@ -32,15 +32,15 @@ type jsonSpec struct {
 }
 
 // build makes a tokenizer.json of the vocabulary of a GGUF file, as testdata/golden.py does.
-func (s jsonSpec) build(t testing.TB) []byte {
-	t.Helper()
-	f, err := gguf.Open(filepath.Join(oracle.LlamaCPP(t), "models", "ggml-vocab-"+s.Vocab+".gguf"))
-	require.NoError(t, err)
+func (s jsonSpec) build(tb testing.TB) []byte {
+	tb.Helper()
+	f, err := gguf.Open(filepath.Join(oracle.LlamaCPP(tb), "models", "ggml-vocab-"+s.Vocab+".gguf"))
+	require.NoError(tb, err)
 	defer f.Close()
 	tokens, err := f.Strings("tokenizer.ggml.tokens")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	types, err := f.Ints("tokenizer.ggml.token_type")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	vocab := map[string]int{}
 	var added []map[string]any
 	for i, text := range tokens {
@@ -52,18 +52,18 @@ func (s jsonSpec) build(t testing.TB) []byte {
 	var merges [][2]string
 	if s.ByScore {
 		scores, err := f.Floats("tokenizer.ggml.scores")
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		merges = mergesByScore(tokens, scores, types)
 	} else {
 		lines, err := f.Strings("tokenizer.ggml.merges")
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		merges, err = splitMerges(lines)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 	}
 	model := map[string]any{"type": "BPE", "vocab": vocab, "merges": merges}
 	maps.Copy(model, s.Model)
 	b, err := json.Marshal(map[string]any{"normalizer": s.Normalizer, "pre_tokenizer": s.PreTokenizer, "post_processor": s.PostProcessor, "added_tokens": added, "model": model})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return b
 }
 
@@ -102,12 +102,12 @@ func mergesByScore(tokens []string, scores []float32, types []int64) [][2]string
 	return out
 }
 
-func texts(t testing.TB) []string {
-	t.Helper()
+func texts(tb testing.TB) []string {
+	tb.Helper()
 	raw, err := os.ReadFile("testdata/texts.json")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	var all []string
-	require.NoError(t, json.Unmarshal(raw, &all))
+	require.NoError(tb, json.Unmarshal(raw, &all))
 	return all
 }
 
@@ -123,19 +123,19 @@ func idHash(ids []int32) string {
 	return hex.EncodeToString(sum[:])[:10]
 }
 
-func jsonSpecs(t testing.TB) map[string]jsonSpec {
-	t.Helper()
+func jsonSpecs(tb testing.TB) map[string]jsonSpec {
+	tb.Helper()
 	raw, err := os.ReadFile("testdata/specs.json")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	var specs map[string]jsonSpec
-	require.NoError(t, json.Unmarshal(raw, &specs))
+	require.NoError(tb, json.Unmarshal(raw, &specs))
 	return specs
 }
 
-func fromSpec(t testing.TB, s jsonSpec) *Tokenizer {
-	t.Helper()
-	tok, err := FromDir(fstest.MapFS{"tokenizer.json": &fstest.MapFile{Data: s.build(t)}})
-	require.NoError(t, err)
+func fromSpec(tb testing.TB, s jsonSpec) *Tokenizer {
+	tb.Helper()
+	tok, err := FromDir(fstest.MapFS{"tokenizer.json": &fstest.MapFile{Data: s.build(tb)}})
+	require.NoError(tb, err)
 	return tok
 }
 

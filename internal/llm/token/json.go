@@ -73,7 +73,7 @@ type (
 func readFile(dir fs.FS, name string) ([]byte, error) {
 	f, err := dir.Open(name)
 	if err != nil {
-		return nil, nil //nolint:nilerr // each of the files may be absent
+		return nil, nil
 	}
 	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
@@ -134,7 +134,7 @@ func fromJSON(raw []byte, cfg config) (*Tokenizer, error) {
 func (s *spec) find(text string) int32 {
 	for id, e := range s.tokens {
 		if e.text == text && text != "" {
-			return int32(id) //nolint:gosec // at most MaxVocab
+			return int32(id)
 		}
 	}
 	return -1
@@ -345,9 +345,9 @@ func (s *spec) preTokenizer(raw json.RawMessage, to passes, depth int) (passes, 
 		return to, nil
 	case "Digits":
 		if p.Individual {
-			return append(to, isolate(number, 1)), nil
+			return append(to, isolateNumbers(1)), nil
 		}
-		return append(to, isolate(number, MaxText)), nil
+		return append(to, isolateNumbers(MaxText)), nil
 	case "Split":
 		c, err := p.split()
 		return append(to, c), err

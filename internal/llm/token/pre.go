@@ -53,7 +53,7 @@ var published = map[string]cutter{
 	patGPT2: word(gpt2), patGPT2bare: word(gpt2),
 	patLlama3: lettersDigits(3, letter), patQwen2: lettersDigits(1, letter), patQwen35: lettersDigits(1, letter|mark),
 	patTekken: letterCase(1, false), patGPT4o: letterCase(3, true),
-	patDigit: isolate(number, 1), patDigits3: isolate(number, 3), `\p{N}+`: isolate(number, MaxText), `[\r\n]`: isolateBytes("\r\n"), patLines: word(newlines),
+	patDigit: isolateNumbers(1), patDigits3: isolateNumbers(3), `\p{N}+`: isolateNumbers(MaxText), `[\r\n]`: isolateBytes("\r\n"), patLines: word(newlines),
 	`(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])` + patLlama3[len(`(?i:'s|'t|'re|'ve|'m|'ll|'d)`):]: lettersDigits(3, letter),
 	`(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])` + patQwen2[len(`(?i:'s|'t|'re|'ve|'m|'ll|'d)`):]:  lettersDigits(1, letter),
 }
@@ -73,7 +73,7 @@ var rules = func() map[string]rule {
 	add(rule{cut: fixed(lettersDigits(1, letter|mark))}, "qwen35")
 	add(rule{cut: fixed(passes{word(newlines), lettersDigits(1, letter)})}, "laguna")
 	add(rule{cut: fixed(gpt)}, "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo jais trillion granite-docling jina-v1-en jina-v2-code roberta-bpe exaone4")
-	add(rule{cut: fixed(passes{isolate(number, 1), gpt})}, "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2")
+	add(rule{cut: fixed(passes{isolateNumbers(1), gpt})}, "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2")
 	add(rule{cut: fixed(letterCase(1, false)), addBOS: true, ignoreMerges: true}, "tekken")
 	add(rule{cut: fixed(letterCase(3, true))}, "gpt-4o llama4 kanana2 talkie minimax-m2")
 	add(rule{cut: lazy(`[\p{P}\$\+<=>\^~\|]+`, patGPT2bare, `\p{N}+`, `[0-9][0-9][0-9]`)}, "default")

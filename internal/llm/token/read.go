@@ -119,9 +119,7 @@ func (c *config) readGeneration(dir fs.FS) error {
 	var g struct {
 		EOS json.RawMessage `json:"eos_token_id"`
 	}
-	if json.Unmarshal(raw, &g) != nil {
-		return nil // the sampling defaults in it have their own reader, which complains
-	}
+	_ = json.Unmarshal(raw, &g) // the sampling defaults in it have their own reader, which complains
 	var one int32
 	if json.Unmarshal(g.EOS, &one) == nil && len(g.EOS) > 0 {
 		c.generationEnds = []int32{one}
@@ -132,7 +130,7 @@ func (c *config) readGeneration(dir fs.FS) error {
 }
 
 // apply puts what the files say into a spec: they win over the tokenizer's own file.
-func (c config) apply(s *spec) {
+func (c *config) apply(s *spec) {
 	if id := s.find(c.bos); id >= 0 {
 		s.bos = id
 	}

@@ -21,7 +21,7 @@ func fromSentencePiece(raw []byte, cfg config) (*Tokenizer, error) {
 					kind = v
 				}
 				if _, ok := ids[no]; ok {
-					ids[no] = int32(min(int64(v), math.MaxInt32)) //nolint:gosec // negative means none
+					ids[no] = int32(min(int64(v), math.MaxInt32))
 				}
 				return nil
 			})
@@ -110,10 +110,10 @@ func (s *spec) piece(b []byte) error {
 		case 1:
 			e.text = string(b)
 		case 2:
-			e.score = math.Float32frombits(uint32(v)) //nolint:gosec // a fixed 32-bit field
+			e.score = math.Float32frombits(uint32(v))
 		case 3:
 			if v >= uint64(Normal) && v <= uint64(Byte) {
-				e.kind = Kind(v) //nolint:gosec // 1 to 6
+				e.kind = Kind(v)
 			}
 		}
 		return nil
@@ -155,7 +155,7 @@ func fields(raw []byte, f func(no int, v uint64, b []byte) error) error {
 			if n <= 0 || size > uint64(len(raw)-n) {
 				return bad
 			}
-			b, raw = raw[n:n+int(size)], raw[n+int(size):] //nolint:gosec // at most len(raw)
+			b, raw = raw[n:n+int(size)], raw[n+int(size):]
 		case 5:
 			if len(raw) < 4 {
 				return bad
@@ -164,7 +164,7 @@ func fields(raw []byte, f func(no int, v uint64, b []byte) error) error {
 		default:
 			return bad
 		}
-		if err := f(int(key>>3), v, b); err != nil { //nolint:gosec // at most 2^29
+		if err := f(int(key>>3), v, b); err != nil {
 			return err
 		}
 	}

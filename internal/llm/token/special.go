@@ -30,9 +30,9 @@ func newSpecials(list []special) specials {
 	for i, sp := range list {
 		b := sp.text[0]
 		if s.first[b][1] == 0 {
-			s.first[b][0] = int32(i) //nolint:gosec // at most MaxVocab
+			s.first[b][0] = int32(i)
 		}
-		s.first[b][1] = int32(i + 1) //nolint:gosec // as above
+		s.first[b][1] = int32(i + 1)
 	}
 	return s
 }

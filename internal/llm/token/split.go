@@ -247,21 +247,13 @@ func caseRun(c *scanner, i int, needW bool) int {
 	return i
 }
 
-// isolate makes pieces of its own out of the runs of a class, at most most runes long; what lies between stays whole.
-func isolate(want class, most int) word {
+// isolateNumbers makes pieces of its own out of the runs of numbers, at most most runes long; what lies between stays whole.
+func isolateNumbers(most int) word {
 	return func(c *scanner, i int) int {
-		_, k, n := c.at(i)
-		if k&want == 0 {
-			return c.other(i, want)
+		if _, k, _ := c.at(i); k != number {
+			return c.other(i, number)
 		}
-		for range most {
-			if k&want == 0 {
-				break
-			}
-			i += n
-			_, k, n = c.at(i)
-		}
-		return i
+		return numbers(c, i, most)
 	}
 }
 

@@ -33,8 +33,8 @@ func (m *scorer) encode(dst []int32, w string, sc *scratch) []int32 {
 	pieces, queue := sc.pieces[:0], sc.joints[:0]
 	for i := 0; i < len(w); {
 		_, n := utf8.DecodeRuneInString(w[i:])
-		k := int32(len(pieces))                                          //nolint:gosec // at most three times MaxText
-		pieces = append(pieces, piece{int32(i), int32(n), k - 1, k + 1}) //nolint:gosec // as above
+		k := int32(len(pieces))
+		pieces = append(pieces, piece{int32(i), int32(n), k - 1, k + 1})
 		i += n
 	}
 	pieces[len(pieces)-1].next = -1

@@ -11,18 +11,16 @@ import (
 )
 
 // tiny is a byte-level vocabulary: all bytes, "ab", "abc" and special tokens.
-func tiny(t testing.TB) *Tokenizer {
-	t.Helper()
+func tiny(tb testing.TB) *Tokenizer {
+	tb.Helper()
 	s := &spec{bos: 258, eos: 259, unk: -1, bytes: true, cut: word(gpt2)}
 	for b := range 256 {
 		s.tokens = append(s.tokens, entry{text: string(alphabet[b]), kind: Normal})
 	}
-	for _, e := range []entry{{text: "ab", kind: Normal}, {text: "abc", kind: Normal}, {text: "<s>", kind: Control}, {text: "</s>", kind: Control}, {text: "<|im_end|>", kind: Control}, {text: "<tool>", kind: UserDefined}, {text: "<tool>>", kind: UserDefined}} {
-		s.tokens = append(s.tokens, e)
-	}
+	s.tokens = append(s.tokens, []entry{{text: "ab", kind: Normal}, {text: "abc", kind: Normal}, {text: "<s>", kind: Control}, {text: "</s>", kind: Control}, {text: "<|im_end|>", kind: Control}, {text: "<tool>", kind: UserDefined}, {text: "<tool>>", kind: UserDefined}}...)
 	s.merges = [][2]string{{"a", "b"}, {"ab", "c"}}
 	tok, err := s.build()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return tok
 }
 
@@ -123,13 +121,13 @@ func TestStream(t *testing.T) {
 	t.Parallel()
 	tok := tiny(t)
 	push := func(s *Stream, bytes string) string {
-		out := ""
+		var out strings.Builder
 		for i := range len(bytes) {
 			got := s.Push(tok.machine.(*merger).bytes[bytes[i]])
 			require.True(t, utf8.ValidString(got))
-			out += got
+			out.WriteString(got)
 		}
-		return out
+		return out.String()
 	}
 	for in, want := range map[string]string{
 		"hello":            "hello",
@@ -147,13 +145,13 @@ func TestStream(t *testing.T) {
 	s := tok.Stream()
 	require.Empty(t, push(s, "\xe4\xb8"))
 	require.Equal(t, "\uFFFD", s.Flush())
-	require.Equal(t, "", s.Flush())
+	require.Empty(t, s.Flush())
 	require.Equal(t, "x", push(s, "x"))
-	require.Equal(t, "", s.Push(258), "control tokens are not shown")
+	require.Empty(t, s.Push(258), "control tokens are not shown")
 	s.KeepSpecial = true
 	require.Equal(t, "<s>", s.Push(258))
-	require.Equal(t, "", s.Push(260), "the end of a turn is never shown")
-	require.Equal(t, "", s.Push(-1)+s.Push(1<<30))
+	require.Empty(t, s.Push(260), "the end of a turn is never shown")
+	require.Empty(t, s.Push(-1)+s.Push(1<<30))
 }
 
 // TestStreamAllocations: none in the steady state, whole runes or pieces of them.

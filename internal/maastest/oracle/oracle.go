@@ -10,8 +10,8 @@ import (
 )
 
 // LlamaCPP returns the folder of llama.cpp's source: models/ggml-vocab-*.gguf with .inp and .out files, models/templates/*.jinja. Without it the test is skipped, or fails when MAAS_TEST_STRICT=1.
-func LlamaCPP(t testing.TB) string {
-	t.Helper()
+func LlamaCPP(tb testing.TB) string {
+	tb.Helper()
 	cache, err := os.UserCacheDir()
 	if err == nil {
 		dir := filepath.Join(cache, "maas", "oracle", "src")
@@ -19,6 +19,6 @@ func LlamaCPP(t testing.TB) string {
 			return dir
 		}
 	}
-	part.Missing(t, "the source of llama.cpp", "test/oracle/fetch-llamacpp.sh")
+	part.Missing(tb, "the source of llama.cpp", "test/oracle/fetch-llamacpp.sh")
 	return ""
 }
