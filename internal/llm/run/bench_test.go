@@ -75,6 +75,24 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
+// BenchmarkLongPrompt measures the last 128 tokens of a prompt of 2,048: what attention to a long past costs.
+func BenchmarkLongPrompt(b *testing.B) {
+	l := benchModel(b, quant.Q8_0)
+	s, err := l.m.NewSession(arch.SessionOptions{Pages: 64, MaxRows: 128, MaxOut: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	pages := make([]int32, 64)
+	for i := range pages {
+		pages[i] = int32(i)
+	}
+	batch := arch.Batch{Tokens: prompt(128, 30000, 1), Spans: []arch.Span{{Len: 128, Pos: 1920, Pages: pages}}, Out: []int32{127}}
+	for b.Loop() {
+		s.Forward(&batch)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*128), "ns/token")
+}
+
 // BenchmarkEngine measures whole requests, sampling and text included.
 func BenchmarkEngine(b *testing.B) {
 	for _, n := range []int{1, 8} {
