@@ -109,9 +109,9 @@ func quantize256(q []int8, aux []int32, x []float32) {
 	}
 }
 
-func bits32(f float32) int32 { return int32(math.Float32bits(f)) } //nolint:gosec // bits, not a number
+func bits32(f float32) int32 { return int32(math.Float32bits(f)) }
 
-func float32of(bits int32) float32 { return math.Float32frombits(uint32(bits)) } //nolint:gosec // bits, not a number
+func float32of(bits int32) float32 { return math.Float32frombits(uint32(bits)) }
 
 // absMax returns the largest magnitude; 0 for none. NaN is passed over.
 func absMax(x []float32) float32 {
@@ -136,8 +136,8 @@ func roundAll(q []int8, x []float32, inv float32) int32 {
 		if t > 127 {
 			t = 127
 		}
-		n := int32(math.Float32bits(t+expMagic)) - 0x4b400000 //nolint:gosec // the low bits are the integer
-		q[i] = int8(n)                                        //nolint:gosec // -127..127
+		n := int32(math.Float32bits(t+expMagic)) - 0x4b400000
+		q[i] = int8(n)
 		sum += n
 	}
 	return sum

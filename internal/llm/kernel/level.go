@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"maas/internal/platform/fault"
@@ -54,15 +55,13 @@ var current atomic.Uint32
 func init() { current.Store(uint32(Detect())) }
 
 // Current returns the level in use: [Detect]'s unless [Use] chose another.
-func Current() Level { return Level(current.Load()) } //nolint:gosec // stored by Use from a Level
+func Current() Level { return Level(current.Load()) }
 
 // Use chooses the level for the whole process. ErrLevel if the machine cannot run it; then nothing changes.
 func Use(l Level) error {
-	for _, have := range Levels() {
-		if have == l {
-			current.Store(uint32(l))
-			return nil
-		}
+	if !slices.Contains(Levels(), l) {
+		return ErrLevel.With("kernel level %s is not available here; the best one is %s", l, Detect())
 	}
-	return ErrLevel.With("kernel level %s is not available here; the best one is %s", l, Detect())
+	current.Store(uint32(l))
+	return nil
 }

@@ -83,7 +83,7 @@ func (m *product) run(lo, hi int) {
 		return
 	}
 	// The last panel has rows that do not exist: its results take a detour.
-	edge := edges.Get().(*[8 * 16]float32) //nolint:errcheck,forcetypeassert // only this type is in the pool
+	edge := edges.Get().(*[8 * 16]float32)
 	for t := 0; t < m.a.n; t += 8 {
 		n := min(8, m.a.n-t)
 		m.tokens(tiles, whole, 1, edge[:], 16, t, n)
@@ -181,7 +181,7 @@ func dot4(sum *[16]int32, v []byte, shift int, mask uint32, x []int8) {
 	v = v[:64]
 	for r := range sum {
 		w := word(v[4*r:4*r+4]) >> shift & mask
-		sum[r] += int32(w&255)*x0 + int32(w>>8&255)*x1 + int32(w>>16&255)*x2 + int32(w>>24)*x3 //nolint:gosec // bytes
+		sum[r] += int32(w&255)*x0 + int32(w>>8&255)*x1 + int32(w>>16&255)*x2 + int32(w>>24)*x3
 	}
 }
 
@@ -232,7 +232,7 @@ func dotBlock256(f form, acc *[16]float32, b []byte, x []int8, aux []int32) {
 	for r := range acc {
 		var m int32
 		for j := range 8 {
-			neg := int32(int16(aux[4+j/2] >> (j & 1 * 16))) //nolint:gosec // two halves of a word
+			neg := int32(int16(aux[4+j/2] >> (j & 1 * 16)))
 			m -= int32(b[192+j/2*32+2*r+j&1]) * neg
 		}
 		acc[r] = fma32(-float32(half(b, 32+2*r)*dx), float32(m), acc[r])
@@ -266,7 +266,7 @@ func dot6K(s *[16]int32, b []byte, x []int8, neg []int32) {
 			dot4(&high, at[128:], 2*g, 0x03030303, x[16*j+4*g:])
 		}
 		for r := range s {
-			s[r] += int32(int8(b[32+16*j+r])) * (low[r] + 16*high[r] + 32*neg[j]) //nolint:gosec // scales are signed bytes
+			s[r] += int32(int8(b[32+16*j+r])) * (low[r] + 16*high[r] + 32*neg[j])
 		}
 	}
 }

@@ -11,7 +11,7 @@ const largeBytes = 1 << 20
 // allocate returns n zero values, aligned to 64 bytes. They live as long as owner, which must be kept alive over every use.
 func allocate[E, T any](owner *T, n int) []E {
 	var e E
-	size := n * int(unsafe.Sizeof(e)) //nolint:gosec // sizes are small
+	size := n * int(unsafe.Sizeof(e))
 	if size >= largeBytes {
 		if b := mapped(size); b != nil {
 			runtime.AddCleanup(owner, unmap, b)
@@ -19,6 +19,6 @@ func allocate[E, T any](owner *T, n int) []E {
 		}
 	}
 	b := make([]byte, size+63)
-	off := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & 63) //nolint:gosec // below 64
+	off := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & 63)
 	return unsafe.Slice((*E)(unsafe.Pointer(&b[off])), n)
 }

@@ -125,6 +125,7 @@ func TestProductsAreBitEqualAtExtremes(t *testing.T) {
 							at = b + 208
 						case quant.Q4_1, quant.Q5_1, quant.Q4_K, quant.Q5_K:
 							raw[b+2], raw[b+3] = byte(m), byte(m>>8)
+						default:
 						}
 						raw[at], raw[at+1] = byte(d), byte(d>>8)
 					}

@@ -368,9 +368,11 @@ func rowBlock(f form, dst []float32, b []byte, lane int) {
 		}
 	case formQ6K:
 		for k := range dst {
-			s := d * float32(int8(b[32+k/16*16+lane])) //nolint:gosec // scales are signed bytes
+			s := d * float32(int8(b[32+k/16*16+lane]))
 			dst[k] = s * float32(q[k])
 		}
+	default:
+		panic("kernel: a float panel has no blocks")
 	}
 }
 
@@ -402,5 +404,7 @@ func quants(f form, q *[256]int32, b []byte, lane int) {
 			at, g := b[288+k/16*192+4*lane+k%4:], k/4%4
 			q[k] = int32(at[g/2*64]>>(g&1*4)&15|at[128]>>(2*g)&3<<4) - 32
 		}
+	default:
+		panic("kernel: a float panel has no blocks")
 	}
 }

@@ -1,4 +1,4 @@
-package llm
+package parity
 
 import (
 	"errors"
@@ -58,7 +58,7 @@ func generate(b *testing.B, e *run.Engine, streams int, temperature float64) {
 	for i := range streams {
 		wait.Go(func() {
 			for left := b.N; left > 0; left -= 500 {
-				s, err := e.Generate(b.Context(), run.Request{Prompt: []int32{int32(i + 1), 2, 3}, MaxTokens: min(left, 500), IgnoreEOS: true, Temperature: temperature}) //nolint:gosec // small
+				s, err := e.Generate(b.Context(), run.Request{Prompt: []int32{int32(i + 1), 2, 3}, MaxTokens: min(left, 500), IgnoreEOS: true, Temperature: temperature})
 				if err != nil {
 					b.Error(err)
 					return

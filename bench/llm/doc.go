@@ -1,2 +1,0 @@
-// Package llm measures the native engine against an independent one: see test/oracle/README.md. Its tests need the program that test/oracle/build.sh makes, named in MAAS_ORACLE, and MAAS_BENCH=1.
-package llm
