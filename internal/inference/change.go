@@ -126,24 +126,25 @@ func (s *Service) commit(ctx context.Context, c *draft) error {
 		c.d.Rev++
 	}
 	c.d.UpdatedAt = now
+	first := c.d.Seq + 1
+	c.d.Seq += int64(len(c.reasons))
+	if err := s.store.updateDeployment(ctx, c.tx, c.d); err != nil { // first of all: who loses a race learns it here, before any row that would collide
+		return err
+	}
+	c.d.version++
 	for i := range c.replicas {
 		if err := s.write(ctx, c, &c.replicas[i]); err != nil {
 			return err
 		}
 	}
-	for _, row := range c.reasons {
-		c.d.Seq++
+	for i, row := range c.reasons {
 		why := row.why
 		why.At = now
-		t := Transition{ID: id.New("evt"), Seq: c.d.Seq, Deployment: c.d.ID, Replica: row.replica, Attempt: row.attempt, From: row.from, To: row.to, At: now, tenant: c.d.Tenant}
+		t := Transition{ID: id.New("evt"), Seq: first + int64(i), Deployment: c.d.ID, Replica: row.replica, Attempt: row.attempt, From: row.from, To: row.to, At: now, tenant: c.d.Tenant}
 		if err := s.store.insertTransition(ctx, c.tx, t, why); err != nil {
 			return err
 		}
 	}
-	if err := s.store.updateDeployment(ctx, c.tx, c.d); err != nil {
-		return err
-	}
-	c.d.version++
 	for _, e := range c.events {
 		if err := event.Publish(auth.AsSystem(ctx, c.d.Tenant), c.tx, e); err != nil {
 			return err
