@@ -169,6 +169,24 @@ func (c *client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
+// patience is how long a command that waits for work puts up with a server that does not answer: a restart.
+const patience = time.Minute
+
+// poll asks for the state of work that goes on by itself, through a restart of the server.
+func (c *client) poll(ctx context.Context, path string, out any) error {
+	for began := time.Now(); ; {
+		err := c.do(ctx, http.MethodGet, path, nil, out)
+		if err == nil || fault.KindOf(err) != fault.Unavailable || time.Since(began) > patience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
 // send does one request and turns every answer >= 400 into the fault it describes.
 func (c *client) send(ctx context.Context, method, path string, body io.Reader, header func(http.Header)) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)

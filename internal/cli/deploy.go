@@ -161,7 +161,7 @@ func (a *app) awaitDeployment(ctx context.Context, cl *client, d deploymentView,
 			return d, ErrWaited.With("%s is still %s", d.Name, line).WithHint("maas deploy show %s", d.Name)
 		case <-time.After(250 * time.Millisecond):
 		}
-		if err := cl.do(ctx, http.MethodGet, "/inference/deployments/"+url.PathEscape(d.ID), nil, &d); err != nil {
+		if err := cl.poll(ctx, "/inference/deployments/"+url.PathEscape(d.ID), &d); err != nil {
 			return d, err
 		}
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -294,10 +293,8 @@ func (a *app) awaitVersion(ctx context.Context, cl *client, m modelView, v versi
 			return v, ctx.Err()
 		case <-time.After(200 * time.Millisecond):
 		}
-		if err := cl.do(ctx, http.MethodGet, fmt.Sprintf("/models/%s/versions/%d", m.ID, v.Number), nil, &v); err != nil {
+		if err := cl.poll(ctx, fmt.Sprintf("/models/%s/versions/%d", m.ID, v.Number), &v); err != nil {
 			return v, err
 		}
 	}
 }
-
-var errOffset = errors.New("the server has another offset")

@@ -21,6 +21,8 @@ import (
 // chunk is the size of one PATCH: an interrupted upload repeats at most this much.
 const chunk = 64 << 20
 
+var errOffset = errors.New("the server has another offset")
+
 // upload sends one file by tus 1.0.0, resuming at the server's offset after a cut connection.
 type upload struct {
 	a     *app
