@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"maas/internal/inference/dialect"
+	"maas/internal/llm/chat"
 	"maas/internal/llm/modelgen"
+	"maas/internal/llm/run"
 )
 
 const hello = `"messages":[{"role":"developer","content":"Be kind."},{"role":"user","content":[{"type":"text","text":"Hi"}]}]`
@@ -163,4 +165,42 @@ func TestPrefixesAreSharedWithinATenantOnly(t *testing.T) {
 func cachedOf(t *testing.T, usage string) int {
 	t.Helper()
 	return decodeInto[dialect.Usage](t, usage).PromptTokensDetails.CachedTokens
+}
+
+// A model that calls tools is beyond generated ones: its text is fed in by hand, in every cut.
+func TestToolCallsAndReasoningInAnswers(t *testing.T) {
+	t.Parallel()
+	const source = `{% for m in messages %}{{ m.content }}{% endfor %}{% if tools %}<tool_call>{"name": <function-name>, "arguments": <args-json-object>}</tool_call>{% endif %}<think></think>`
+	const said = "<think>hm</think>Sure.\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": [2, 3]}}\n</tool_call>\n<tool_call>\n{\"name\": \"end\", \"arguments\": {}}\n</tool_call>"
+	for size := 1; size < 40; size += 3 {
+		c := &chatCall{m: &model{}, parsers: []*chat.Parser{chat.NewParser(chat.FormatOf(source), true, "")}}
+		m, text := &dialect.ChatMessage{}, ""
+		names := map[int]int{}
+		for at := 0; at < len(said); at += size {
+			end := min(at+size, len(said))
+			ch := run.Chunk{Text: said[at:end], Tokens: []int32{1}}
+			if end == len(said) {
+				ch.Finish = run.FinishStop
+			}
+			for _, d := range c.deltas(ch) {
+				addDelta(m, &text, d)
+				if w := wireDelta(d); len(w.ToolCalls) > 0 && w.ToolCalls[0].Function.Name != "" {
+					require.Equal(t, "function", w.ToolCalls[0].Type)
+					names[*w.ToolCalls[0].Index]++
+				}
+			}
+		}
+		require.Equal(t, "hm", strings.TrimSpace(m.ReasoningContent), size)
+		require.Equal(t, "Sure.", strings.TrimSpace(text), size)
+		require.Len(t, m.ToolCalls, 2, size)
+		require.Equal(t, "add", m.ToolCalls[0].Function.Name)
+		require.JSONEq(t, `{"a":1,"b":[2,3]}`, m.ToolCalls[0].Function.Arguments)
+		require.Equal(t, "end", m.ToolCalls[1].Function.Name)
+		require.NotEmpty(t, m.ToolCalls[1].ID)
+		require.Equal(t, map[int]int{0: 1, 1: 1}, names, "id and name come once per call")
+		require.Equal(t, "tool_calls", *finishReason(run.FinishStop, c.parsers[0].ToolCalls() > 0))
+		if size == 1 {
+			require.Positive(t, c.thought)
+		}
+	}
 }
