@@ -208,7 +208,7 @@ func (s *spec) jsonMerges(raw json.RawMessage) error {
 // maxSteps bounds how deep sequences of normalizers and the like may nest.
 const maxSteps = 8
 
-func part(raw json.RawMessage, what string, depth int) (jsonPart, bool, error) {
+func readPart(raw json.RawMessage, what string, depth int) (jsonPart, bool, error) {
 	var p jsonPart
 	if len(raw) == 0 || bytes.Equal(bytes.TrimSpace(raw), []byte("null")) {
 		return p, false, nil
@@ -234,7 +234,7 @@ func bounded(f func(string) string) normalizer {
 
 // normalizer returns the function that a normalizer stands for; nil = none. Those that put U+2581 for spaces set fields of s instead.
 func (s *spec) normalizer(raw json.RawMessage, depth int) (normalizer, error) {
-	p, ok, err := part(raw, "normalizer", depth)
+	p, ok, err := readPart(raw, "normalizer", depth)
 	if !ok {
 		return nil, err
 	}
@@ -308,7 +308,7 @@ func strip(t string, left, right bool) string {
 
 // preTokenizer appends the cutters that a pre-tokenizer stands for.
 func (s *spec) preTokenizer(raw json.RawMessage, to passes, depth int) (passes, error) {
-	p, ok, err := part(raw, "pre-tokenizer", depth)
+	p, ok, err := readPart(raw, "pre-tokenizer", depth)
 	if !ok {
 		return to, err
 	}
@@ -403,7 +403,7 @@ func quoteMeta(s string) string {
 
 // postProcessor finds out whether the begin and end tokens are put round a text.
 func (s *spec) postProcessor(raw json.RawMessage, depth int) error {
-	p, ok, err := part(raw, "post-processor", depth)
+	p, ok, err := readPart(raw, "post-processor", depth)
 	if !ok {
 		return err
 	}
