@@ -38,7 +38,7 @@ func open(ctx context.Context, c db.Config) (*db.Driver, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("folder of the database: %w", err)
 	}
-	lock, err := lockFile(path)
+	lock, err := lockFile(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -82,13 +82,36 @@ func open(ctx context.Context, c db.Config) (*db.Driver, error) {
 	return d, nil
 }
 
+// lockWait is how long the lock of a process that was just killed may take to go: the kernel drops it when the last thread has ended.
+const lockWait = 3 * time.Second
+
+// flock tries to lock f until it succeeds, lockWait is over or ctx ends.
+func flock(ctx context.Context, f *os.File) error {
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	over := time.After(lockWait)
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-over:
+			return err
+		case <-retry.C:
+		}
+	}
+}
+
 // lockFile takes the lock beside the database file for the life of the process; the kernel drops it however the process ends.
-func lockFile(path string) (*os.File, error) {
+func lockFile(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock of the database: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // descriptors are small
+	if err := flock(ctx, f); err != nil {
 		pid := make([]byte, 32)
 		n, _ := f.ReadAt(pid, 0)
 		_ = f.Close()
