@@ -32,8 +32,7 @@ func Decode(body []byte, v any) error {
 	if !json.Valid(body) {
 		var raw json.RawMessage
 		err := json.Unmarshal(body, &raw)
-		var syn *json.SyntaxError
-		if errors.As(err, &syn) {
+		if syn, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return &FieldError{Message: fmt.Sprintf("the body is not valid JSON: %s at byte %d", syn.Error(), syn.Offset)}
 		}
 		return &FieldError{Message: "the body is not valid JSON"}
@@ -64,8 +63,7 @@ func decode(raw []byte, v reflect.Value, path string) error {
 		return decodeList(raw, v, path)
 	}
 	if err := json.Unmarshal(raw, v.Addr().Interface()); err != nil {
-		var fe *FieldError
-		if errors.As(err, &fe) {
+		if fe, ok := errors.AsType[*FieldError](err); ok {
 			return &FieldError{Param: path, Message: fe.Message}
 		}
 		return &FieldError{Param: path, Message: "must be " + kindName(v.Type())}

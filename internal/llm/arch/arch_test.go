@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,14 +20,14 @@ import (
 	"maas/internal/platform/fault"
 )
 
-func parsed(t testing.TB, b []byte) *gguf.File {
+func parsed(t *testing.T, b []byte) *gguf.File {
 	t.Helper()
 	f, err := gguf.Parse(bytes.NewReader(b), int64(len(b)), gguf.Limits{})
 	require.NoError(t, err)
 	return f
 }
 
-func generate(t testing.TB, s modelgen.Spec) *gguf.File {
+func generate(t *testing.T, s modelgen.Spec) *gguf.File {
 	t.Helper()
 	b, err := modelgen.GGUF(s)
 	require.NoError(t, err)
@@ -34,7 +35,7 @@ func generate(t testing.TB, s modelgen.Spec) *gguf.File {
 }
 
 // edit copies a file: entries and tensors for which keep is false are left out, dims may be changed, and entries are added.
-func edit(t testing.TB, f *gguf.File, keep func(name string) bool, dims func(name string, d []int) []int, add ...gguf.KV) *gguf.File {
+func edit(t *testing.T, f *gguf.File, keep func(name string) bool, dims func(name string, d []int) []int, add ...gguf.KV) *gguf.File {
 	t.Helper()
 	var kvs []gguf.KV
 	added := map[string]bool{}
@@ -80,12 +81,7 @@ func same(_ string, d []int) []int { return d }
 
 func without(names ...string) func(string) bool {
 	return func(n string) bool {
-		for _, w := range names {
-			if n == w {
-				return false
-			}
-		}
-		return true
+		return !slices.Contains(names, n)
 	}
 }
 

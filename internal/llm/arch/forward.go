@@ -168,7 +168,8 @@ func (s *Session) attention(n int, set bool) {
 	s.matmul(s.q, l.q, s.h, n, set)
 	s.p.For(n, s.grain(n), s.queryF)
 	s.kv.Attend(s.p, s.att[:n*q], s.q[:n*q], s.index, s.queries[:n], kernel.AttendOptions{
-		Heads: c.Heads, Scale: float32(1 / math.Sqrt(float64(c.HeadDim))), Window: c.Window})
+		Heads: c.Heads, Scale: float32(1 / math.Sqrt(float64(c.HeadDim))), Window: c.Window,
+	})
 	s.matmul(s.proj, l.o, s.att, n, false)
 	if l.oBias != nil {
 		kernel.AddBias(s.proj[:n*c.Dim], l.oBias)

@@ -175,15 +175,15 @@ func ggufSampling(f *gguf.File) Sampling {
 
 // clean drops values that no request could carry.
 func (s Sampling) clean() Sampling {
-	keep := func(v **float64, lo, hi float64) {
-		if *v != nil && !(**v >= lo && **v <= hi) {
+	keep := func(v **float64, hi float64) {
+		if *v != nil && !(**v >= 0 && **v <= hi) {
 			*v = nil
 		}
 	}
-	keep(&s.Temperature, 0, 100)
-	keep(&s.TopP, 0, 1)
-	keep(&s.MinP, 0, 1)
-	keep(&s.RepetitionPenalty, 0, 100)
+	keep(&s.Temperature, 100)
+	keep(&s.TopP, 1)
+	keep(&s.MinP, 1)
+	keep(&s.RepetitionPenalty, 100)
 	if s.TopK != nil && *s.TopK < 0 {
 		s.TopK = nil
 	}

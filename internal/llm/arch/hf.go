@@ -186,7 +186,7 @@ func samplingJSON(b []byte) Sampling {
 		zero := 0.0
 		return Sampling{Temperature: &zero, RepetitionPenalty: g.RepetitionPenalty}.clean()
 	}
-	return g.Sampling.clean()
+	return g.clean()
 }
 
 // endTokens reads eos_token_id of generation_config.json or config.json: a number or a list. Instruction models name their end-of-turn tokens there.

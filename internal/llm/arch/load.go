@@ -74,7 +74,7 @@ func (s *Source) Load(ctx context.Context, o LoadOptions) (*Model, error) {
 				m.embed = mat
 				return nil
 			}
-			touch(mat.Data)
+			_ = touch(mat.Data)
 			p, err := kernel.PackOrdered(o.Pool, mat.Type, w.rows, w.cols, mat.Data, s.order(w.role))
 			if err != nil {
 				return err
@@ -111,15 +111,15 @@ func Load(ctx context.Context, path string, o LoadOptions) (*Model, *Source, err
 }
 
 // touch reads one byte of each page in this goroutine, which is guarded against a file cut short, before workers read them all.
-func touch(b []byte) {
+//
+//go:noinline
+func touch(b []byte) byte {
 	var sum byte
 	for i := 0; i < len(b); i += 4096 {
-		sum += b[i]
+		sum |= b[i]
 	}
-	sink = sum
+	return sum
 }
-
-var sink byte //nolint:gochecknoglobals // keeps touch from being optimised away
 
 // order returns how rows of query and key matrices of GGUF Llama files are put back: the file interleaves the two halves of each rotated head, row h*d+2i+j being row h*d+j*rot/2+i of the model. Other
 // families and formats store halves.
@@ -173,7 +173,7 @@ func (m *Model) setVector(w want, v []float32) {
 		return
 	}
 	l := &m.layers[w.layer]
-	switch w.role {
+	switch w.role { //nolint:exhaustive // the vectors
 	case roleAttnNorm:
 		l.attnNorm = v
 	case roleFFNorm:
@@ -199,7 +199,7 @@ func (m *Model) setMatrix(w want, p *kernel.Weights) {
 		return
 	}
 	l := &m.layers[w.layer]
-	switch w.role {
+	switch w.role { //nolint:exhaustive // the matrices
 	case roleQ:
 		l.q = p
 	case roleK:

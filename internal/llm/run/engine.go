@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -105,7 +106,7 @@ func newEngine(m *arch.Model, tok *token.Tokenizer, o Options) (*Engine, error) 
 		return nil, err
 	}
 	e := &Engine{model: m, tok: tok, o: o, session: s, forward: s.Forward, ctx: min(o.MaxCtx, pages*pageTokens), vocab: min(tok.Size(), m.Config.Vocab), wake: make(chan struct{}, 1), done: make(chan struct{})}
-	for id := range int32(e.vocab) { //nolint:gosec // vocabulary
+	for id := range int32(e.vocab) {
 		if tok.EOG(id) || slices.Contains(o.EndTokens, id) {
 			e.end = append(e.end, id)
 		}
@@ -132,7 +133,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		return nil, ErrContextLength.With("the prompt has %d tokens, the context holds %d", len(r.Prompt), e.ctx).
 			WithFields(fault.Field{Name: "prompt", Code: "too_long", Message: "too many tokens", Limit: e.ctx})
 	}
-	seed := rand.Uint64() //nolint:gosec // sampling noise, no secret
+	seed := rand.Uint64()
 	if r.Seed != nil {
 		seed = *r.Seed
 	}
@@ -162,9 +163,7 @@ func (e *Engine) Stats() Stats {
 	defer e.mu.Unlock()
 	s := e.stats
 	s.Finished = make(map[Finish]int64, len(e.stats.Finished))
-	for k, v := range e.stats.Finished {
-		s.Finished[k] = v
-	}
+	maps.Copy(s.Finished, e.stats.Finished)
 	s.Waiting += len(e.inbox)
 	return s
 }

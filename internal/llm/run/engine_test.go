@@ -108,7 +108,7 @@ func TestPromptLogprobs(t *testing.T) {
 			var want TokenLogprob
 			d := (&scratch{}).distribution(rows[i-1], 3, &want)
 			require.Equal(t, p[i], got.prompt[i].ID)
-			require.Equal(t, float32(float64(rows[i-1][p[i]])-d.max-d.logSum), got.prompt[i].Logprob)
+			require.InDelta(t, float64(rows[i-1][p[i]])-d.max-d.logSum, got.prompt[i].Logprob, 1e-6)
 			require.Equal(t, want.Top, got.prompt[i].Top)
 		}
 		require.Len(t, got.logprobs[0], 2)

@@ -3,8 +3,8 @@ package run
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,42 +23,42 @@ type loaded struct {
 }
 
 // load generates a model in memory and loads it through the GGUF reader.
-func load(t testing.TB, s modelgen.Spec) loaded {
-	t.Helper()
+func load(tb testing.TB, s modelgen.Spec) loaded {
+	tb.Helper()
 	b, err := modelgen.GGUF(s)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	f, err := gguf.Parse(bytes.NewReader(b), int64(len(b)), gguf.Limits{})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	src, err := arch.FromGGUF(f)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	tok, err := src.Tokenizer()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	m, err := src.Load(context.Background(), arch.LoadOptions{})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return loaded{m, tok}
 }
 
 // open starts an engine that is closed with the test.
-func (l loaded) open(t testing.TB, o Options) *Engine {
-	t.Helper()
+func (l loaded) open(tb testing.TB, o Options) *Engine {
+	tb.Helper()
 	e, err := Open(l.m, l.tok, o)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = e.Close(context.Background()) })
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = e.Close(context.Background()) })
 	return e
 }
 
 // pool returns workers that end with the test.
-func workers(t testing.TB, n int) *kernel.Pool {
-	t.Helper()
+func workers(tb testing.TB, n int) *kernel.Pool {
+	tb.Helper()
 	p := kernel.NewPool(n)
-	t.Cleanup(p.Close)
+	tb.Cleanup(p.Close)
 	return p
 }
 
-func (l loaded) ids(t testing.TB, text string) []int32 {
-	t.Helper()
+func (l loaded) ids(tb testing.TB, text string) []int32 {
+	tb.Helper()
 	ids, err := l.tok.Encode(nil, []token.Part{{Text: text, Trusted: true}}, l.tok.Defaults())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return ids
 }
 
@@ -74,21 +74,21 @@ type answer struct {
 	err      error
 }
 
-func read(t testing.TB, s *Stream, n int) answer {
-	t.Helper()
+func read(tb testing.TB, s *Stream, n int) answer {
+	tb.Helper()
 	a := answer{text: make([]string, n), ids: make([][]int32, n), logprobs: make([][]TokenLogprob, n), finish: make([]Finish, n), stop: make([]string, n)}
 	done := false
 	for {
 		c, err := s.Next()
 		if err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				a.err = err
 			}
-			require.True(t, done, "the stream ended without a last chunk")
+			require.True(tb, done, "the stream ended without a last chunk")
 			return a
 		}
-		require.False(t, done, "a chunk came after the last one")
-		require.Empty(t, a.finish[c.Index], "a chunk came after the end of choice %d", c.Index)
+		require.False(tb, done, "a chunk came after the last one")
+		require.Empty(tb, a.finish[c.Index], "a chunk came after the end of choice %d", c.Index)
 		a.text[c.Index] += c.Text
 		a.ids[c.Index] = append(a.ids[c.Index], c.Tokens...)
 		a.logprobs[c.Index] = append(a.logprobs[c.Index], c.Logprobs...)
@@ -100,11 +100,9 @@ func read(t testing.TB, s *Stream, n int) answer {
 	}
 }
 
-func generate(t testing.TB, e *Engine, r Request) answer {
-	t.Helper()
+func generate(tb testing.TB, e *Engine, r Request) answer {
+	tb.Helper()
 	s, err := e.Generate(context.Background(), r)
-	require.NoError(t, err)
-	return read(t, s, max(1, r.N))
+	require.NoError(tb, err)
+	return read(tb, s, max(1, r.N))
 }
-
-func words(n int) string { return strings.Repeat("word ", n) }

@@ -34,12 +34,12 @@ func exp64(x float64) float64 {
 		magic     = 1.5 * (1 << 52) // adding it rounds to an integer
 	)
 	f := float64(x*perOctave) + magic
-	n := int64(math.Float64bits(f)) - int64(math.Float64bits(magic)) //nolint:gosec // the low bits are the integer
+	n := int64(math.Float64bits(f)) - int64(math.Float64bits(magic))
 	f -= magic
 	r := float64(x-float64(f*stepHi)) - float64(f*stepLo)
 	p := float64(r*(1.0/24)) + 1.0/6
 	p = float64(p*r) + 0.5
 	p = float64(p*r) + 1
 	p = float64(p*r) + 1
-	return math.Float64frombits(math.Float64bits(float64(expTable[n&31]*p)) + uint64(n>>5)<<52) //nolint:gosec // adds to the exponent; the result is normal for x > -700
+	return math.Float64frombits(math.Float64bits(float64(expTable[n&31]*p)) + uint64(n>>5)<<52)
 }

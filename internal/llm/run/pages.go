@@ -38,7 +38,7 @@ func newPool(pages int) *pool {
 	p := &pool{roots: map[string]*node{}, seed: maphash.MakeSeed(), total: pages}
 	p.lru.prev, p.lru.next = &p.lru, &p.lru
 	for i := pages - 1; i >= 0; i-- {
-		p.free = append(p.free, int32(i)) //nolint:gosec // page count fits
+		p.free = append(p.free, int32(i))
 	}
 	return p
 }
@@ -165,7 +165,7 @@ func (p *pool) hash(ids []int32) uint64 {
 	h.SetSeed(p.seed)
 	var b [4]byte
 	for _, id := range ids {
-		b[0], b[1], b[2], b[3] = byte(id), byte(id>>8), byte(id>>16), byte(id>>24) //nolint:gosec // low bytes are wanted
+		b[0], b[1], b[2], b[3] = byte(id), byte(id>>8), byte(id>>16), byte(id>>24)
 		_, _ = h.Write(b[:])
 	}
 	return h.Sum64()

@@ -44,7 +44,7 @@ func oracleLogits(t *testing.T, bin, model string, ids []int32, greedy int) (log
 		words[i] = strconv.Itoa(int(id))
 	}
 	out := filepath.Join(t.TempDir(), "logits.f32")
-	cmd := exec.CommandContext(t.Context(), bin, "logits", model, "--ids", strings.Join(words, ","), "--greedy", strconv.Itoa(greedy), "--out", out) //nolint:gosec // a test
+	cmd := exec.CommandContext(t.Context(), bin, "logits", model, "--ids", strings.Join(words, ","), "--greedy", strconv.Itoa(greedy), "--out", out)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	require.NoError(t, cmd.Run(), stderr.String())
@@ -53,7 +53,7 @@ func oracleLogits(t *testing.T, bin, model string, ids []int32, greedy int) (log
 		Greedy           []int32
 	}
 	require.NoError(t, json.Unmarshal(stdout.Bytes(), &answer), stdout.String())
-	raw, err := os.ReadFile(out) //nolint:gosec // a test
+	raw, err := os.ReadFile(out)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(raw), 4*answer.Vocab*len(ids))
 	for i := range ids {
@@ -246,7 +246,7 @@ func TestGoldenLogitsOfLlamaCpp(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(path, append(b, '\n'), 0o600))
 		}
-		b, err := os.ReadFile(path) //nolint:gosec // a test
+		b, err := os.ReadFile(path)
 		require.NoError(t, err)
 		var g golden
 		require.NoError(t, json.Unmarshal(b, &g))
@@ -277,7 +277,7 @@ func TestLogitsHaveTheSameBitsEverywhere(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(path, append(b, '\n'), 0o600))
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // a test
+	b, err := os.ReadFile(path)
 	require.NoError(t, err)
 	var want map[quant.Type]uint64
 	require.NoError(t, json.Unmarshal(b, &want))

@@ -18,6 +18,6 @@ func philox(key [2]uint32, c [4]uint32) [4]uint32 {
 
 // uniform returns a number in [0, 1) with 53 random bits for one position of one choice of a request.
 func uniform(seed uint64, choice, pos int) float64 {
-	r := philox([2]uint32{uint32(seed), uint32(seed >> 32)}, [4]uint32{uint32(pos), uint32(choice), 0, 0}) //nolint:gosec // the low words are wanted
+	r := philox([2]uint32{uint32(seed), uint32(seed >> 32)}, [4]uint32{uint32(pos), uint32(choice), 0, 0})
 	return float64((uint64(r[0])<<32|uint64(r[1]))>>11) / (1 << 53)
 }

@@ -189,7 +189,7 @@ func (s *sampler) choose(sc *scratch, logits []float32, pos int) int32 {
 	if cut.x > 0 {
 		sum = 0
 		for id, x := range w {
-			if x > cut.x || x == cut.x && int32(id) <= cut.id { //nolint:gosec // vocabulary
+			if x > cut.x || x == cut.x && int32(id) <= cut.id {
 				sum += x
 			} else {
 				w[id] = 0
@@ -199,7 +199,7 @@ func (s *sampler) choose(sc *scratch, logits []float32, pos int) int32 {
 	at := uniform(s.seed, s.choice, pos) * sum
 	for id, x := range w {
 		if at -= x; at < 0 {
-			return int32(id) //nolint:gosec // vocabulary
+			return int32(id)
 		}
 	}
 	return best // only if no weight was a number
@@ -254,7 +254,7 @@ func (sc *scratch) border(w []float64, mass float64) candidate {
 	c := sc.cand[:0]
 	for id, x := range w {
 		if class(x) == at {
-			c = append(c, candidate{int32(id), x}) //nolint:gosec // vocabulary
+			c = append(c, candidate{int32(id), x})
 		}
 	}
 	sc.cand = c
@@ -280,13 +280,13 @@ func largest(dst []candidate, logits []float32, k int) []candidate {
 			if x != x {
 				continue
 			}
-			dst = append(dst, candidate{int32(id), float64(x)}) //nolint:gosec // vocabulary
+			dst = append(dst, candidate{int32(id), float64(x)})
 			if len(dst) == k {
 				heapify(dst, worstFirst)
 				floor = float32(dst[0].x)
 			}
 		case x > floor:
-			dst[0] = candidate{int32(id), float64(x)} //nolint:gosec // vocabulary
+			dst[0] = candidate{int32(id), float64(x)}
 			sift(dst, 0, worstFirst)
 			floor = float32(dst[0].x)
 		}
@@ -320,4 +320,4 @@ func sift(c []candidate, i int, order func(a, b candidate) int) {
 }
 
 // argmax returns the id of the greatest logit, the lowest id on ties. Not-a-number never wins.
-func argmax(x []float32) int32 { return int32(max(kernel.Argmax(x), 0)) } //nolint:gosec // vocabulary
+func argmax(x []float32) int32 { return int32(max(kernel.Argmax(x), 0)) }

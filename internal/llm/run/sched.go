@@ -429,11 +429,11 @@ func (l *loop) enter(s *seq, n int) {
 	case s.wantsPrompt():
 		s.out = len(b.Out)
 		for i := range n {
-			b.Out = append(b.Out, int32(row+i)) //nolint:gosec // rows of one step
+			b.Out = append(b.Out, int32(row+i))
 		}
 	case s.done+n == len(s.tokens):
 		s.out = len(b.Out)
-		b.Out = append(b.Out, int32(row+n-1)) //nolint:gosec // rows of one step
+		b.Out = append(b.Out, int32(row+n-1))
 	}
 	s.inBatch, s.last = true, l.steps
 	l.members = append(l.members, s)

@@ -41,7 +41,7 @@ func TestThousandsOfRequestsWithCancelsAndFaults(t *testing.T) {
 	per := l.m.Config.PageBytes(quant.F16)
 	e, err := newEngine(l.m, l.tok, Options{MaxSeqs: 8, KVBytes: 24 * per, MaxQueue: n, ChunkTokens: 64})
 	require.NoError(t, err)
-	noise := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+	noise := rand.New(rand.NewPCG(1, 2))
 	forward, step := e.forward, 0
 	e.forward = func(b *arch.Batch) {
 		if step++; step%97 == 0 {

@@ -195,7 +195,6 @@ func (r *rate) update(now time.Time, count int64) float64 {
 	if r.n == 0 || now.Sub(r.when[last]) >= time.Second {
 		r.at[r.n%10], r.when[r.n%10] = count, now
 		r.n++
-		last = (r.n + 9) % 10
 	}
 	first := 0
 	if r.n >= 10 {

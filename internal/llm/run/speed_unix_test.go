@@ -61,7 +61,7 @@ func ownCost(t *testing.T, m *arch.Model) cost {
 
 func oracleCost(t *testing.T, bin, model string) cost {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), bin, "bench", model, "--prompt", "128", "--decode", "32", "--threads", "1") //nolint:gosec // a test
+	cmd := exec.CommandContext(t.Context(), bin, "bench", model, "--prompt", "128", "--decode", "32", "--threads", "1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -83,7 +83,7 @@ func TestCostPerTokenAgainstLlamaCpp(t *testing.T) {
 	for _, typ := range []quant.Type{quant.Q8_0, quant.Q4_K, quant.F32} {
 		t.Run(typ.String(), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "bench.gguf")
-			f, err := os.Create(path) //nolint:gosec // a test
+			f, err := os.Create(path)
 			require.NoError(t, err)
 			require.NoError(t, modelgen.WriteGGUF(f, modelgen.BenchSpec(typ)))
 			require.NoError(t, f.Close())

@@ -31,11 +31,13 @@ func TestChatWhole(t *testing.T) {
 	u := decodeInto[dialect.Usage](t, string(*a.Usage))
 	require.Len(t, a.Choices[0].Logprobs.Content, u.CompletionTokens)
 	text := ""
+	var textSb34 strings.Builder
 	for _, lp := range a.Choices[0].Logprobs.Content {
-		text += lp.Token
+		textSb34.WriteString(lp.Token)
 		require.Len(t, lp.TopLogprobs, 2)
 		require.Len(t, lp.Bytes, len(lp.Token))
 	}
+	text += textSb34.String()
 	require.True(t, strings.HasPrefix(text, modelgen.DemoAnswer))
 	var raw map[string]any
 	require.NoError(t, json.Unmarshal([]byte(body), &raw))
@@ -56,12 +58,14 @@ func TestChatStreamHasOpenAIsShape(t *testing.T) {
 	require.Contains(t, es[n-3], `"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}`)
 	require.Contains(t, es[n-2], `"choices":[],"usage":{"prompt_tokens":`)
 	text := ""
+	var textSb59 strings.Builder
 	for _, e := range es[1 : n-3] {
 		a := decodeInto[dialect.ChatAnswer](t, e)
 		require.Equal(t, "chat.completion.chunk", a.Object)
 		require.Empty(t, a.Choices[0].Delta.Role)
-		text += *a.Choices[0].Delta.Content
+		textSb59.WriteString(*a.Choices[0].Delta.Content)
 	}
+	text += textSb59.String()
 	require.Equal(t, modelgen.DemoAnswer, text)
 
 	_, body = c.post("/v1/chat/completions", `{"model":"x",`+hello+`,"temperature":0,"stream":true}`)

@@ -147,7 +147,7 @@ func (p *process) serve(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	l, err := listen(cfg.Socket)
+	l, err := listen(ctx, cfg.Socket)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (p *process) serve(ctx context.Context, cfg Config) error {
 	go func() { served <- h.Serve(l) }()
 	defer func() {
 		_ = h.Close()
-		<-served
+		<-served //nolint:errcheck // closed above, on purpose
 		_ = os.Remove(cfg.Socket)
 	}()
 	pool := kernel.NewPool(cfg.Threads)
@@ -189,13 +189,13 @@ func (p *process) serve(ctx context.Context, cfg Config) error {
 }
 
 // listen makes the socket, for this user alone. A socket that nobody answers on any more is replaced.
-func listen(path string) (net.Listener, error) {
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+func listen(ctx context.Context, path string) (net.Listener, error) {
+	if c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
 		_ = c.Close()
 		return nil, ErrConfig.With("another process answers on the socket")
 	}
 	_ = os.Remove(path)
-	l, err := net.Listen("unix", path) //nolint:noctx // at start
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, ErrConfig.With("the socket cannot be made").Wrap(err)
 	}
@@ -271,7 +271,7 @@ func boundGarbage() {
 	runtime.GC()
 	var s runtime.MemStats
 	runtime.ReadMemStats(&s)
-	debug.SetGCPercent(min(100, max(2, int(garbage*100/max(s.HeapAlloc, 1))))) //nolint:gosec // at most 100
+	debug.SetGCPercent(min(100, max(2, int(garbage*100/max(s.HeapAlloc, 1)))))
 }
 
 // kvBytes decides the size of the cache: what is asked for, else room for every slot at full context, within the memory limit. arch.ErrMemory with both numbers if one sequence of the context does not fit.

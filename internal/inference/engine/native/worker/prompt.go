@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -265,8 +264,8 @@ func (m *model) request(h http.Header, s *dialect.Sampling, ids []int32) (run.Re
 	check(s.TopP == nil || *s.TopP > 0 && *s.TopP <= 1, "top_p", "must be above 0 and at most 1")
 	check(s.RepetitionPenalty == nil || *s.RepetitionPenalty > 0, "repetition_penalty", "must be above 0")
 	for key, v := range s.LogitBias {
-		id, err := strconv.Atoi(key)
-		ok := err == nil && id >= 0 && id <= math.MaxInt32 && v >= -100 && v <= 100
+		id, err := strconv.ParseInt(key, 10, 32)
+		ok := err == nil && id >= 0 && v >= -100 && v <= 100
 		check(ok, "logit_bias", "must map token ids to -100..100")
 		if ok {
 			if r.LogitBias == nil {
@@ -276,7 +275,7 @@ func (m *model) request(h http.Header, s *dialect.Sampling, ids []int32) (run.Re
 		}
 	}
 	if s.Seed != nil {
-		seed := uint64(*s.Seed) //nolint:gosec // any 64 bits are a seed
+		seed := uint64(*s.Seed)
 		r.Seed = &seed
 	}
 	if len(bad) > 0 {

@@ -110,8 +110,7 @@ func (s *server) wrap(f func(w http.ResponseWriter, r *http.Request, m *model, b
 		}()
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
-			var big *http.MaxBytesError
-			if errors.As(err, &big) {
+			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 				writeError(w, errBody.With("the body is over the limit of %d bytes", int64(maxBody)))
 			}
 			return

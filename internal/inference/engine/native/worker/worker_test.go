@@ -57,7 +57,7 @@ func modelDir(t testing.TB, spec modelgen.Spec) string {
 // spawn starts a worker without waiting for it.
 func spawn(t testing.TB, cfg Config) *child {
 	t.Helper()
-	run, err := os.MkdirTemp("", "w") // short: a unix address holds few bytes
+	run, err := os.MkdirTemp("", "w") //nolint:usetesting // short: a unix address holds few bytes
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(run) })
 	cfg.Socket, cfg.Nonce, cfg.Replica, cfg.Attempt, cfg.Fence, cfg.Model = filepath.Join(run, "s"), "nonce-1", "rep_1", 1, 5, "counter"
@@ -142,7 +142,7 @@ func (c *child) get(path string) (int, string) {
 func events(t testing.TB, body string) []string {
 	t.Helper()
 	var out []string
-	for _, e := range strings.Split(strings.TrimSuffix(body, "\n\n"), "\n\n") {
+	for e := range strings.SplitSeq(strings.TrimSuffix(body, "\n\n"), "\n\n") {
 		data, ok := strings.CutPrefix(e, "data: ")
 		require.True(t, ok, e)
 		out = append(out, data)
@@ -208,13 +208,15 @@ func TestCompletionStream(t *testing.T) {
 	es := events(t, body)
 	require.Equal(t, "[DONE]", es[len(es)-1])
 	text, last := "", 0
+	var textSb211 strings.Builder
 	for _, e := range es[:len(es)-2] {
 		a := decodeInto[dialect.CompletionAnswer](t, e)
-		text += a.Choices[0].Text
+		textSb211.WriteString(a.Choices[0].Text)
 		u := decodeInto[dialect.Usage](t, string(*a.Usage))
 		require.GreaterOrEqual(t, u.CompletionTokens, last)
 		last = u.CompletionTokens
 	}
+	text += textSb211.String()
 	require.Equal(t, " 1 2 3 4 5", text)
 	tail := decodeInto[dialect.CompletionAnswer](t, es[len(es)-2])
 	require.Empty(t, tail.Choices)
@@ -334,7 +336,7 @@ func (c *child) last() (Note, int) {
 func TestFatalNotesAndExitCodes(t *testing.T) {
 	t.Parallel()
 	whole := modelDir(t, modelgen.Spec{})
-	b, err := os.ReadFile(filepath.Join(whole, "model.gguf")) //nolint:gosec // a test
+	b, err := os.ReadFile(filepath.Join(whole, "model.gguf"))
 	require.NoError(t, err)
 	cut := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(cut, "model.gguf"), b[:len(b)-1000], 0o600))
