@@ -74,6 +74,8 @@ type Engine struct {
 	abort   bool
 	stats   Stats
 
+	published time.Time // when stats was written last
+
 	loop loop
 }
 
@@ -165,6 +167,9 @@ func (e *Engine) Stats() Stats {
 	s.Finished = make(map[Finish]int64, len(e.stats.Finished))
 	maps.Copy(s.Finished, e.stats.Finished)
 	s.Waiting += len(e.inbox)
+	if e.o.Now().Sub(e.published) > 10*time.Second {
+		s.GeneratedPerSecond = 0 // nothing has run since
+	}
 	return s
 }
 

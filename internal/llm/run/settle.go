@@ -174,11 +174,12 @@ func (l *loop) publish() {
 	s := &l.stats
 	s.Running, s.Waiting = len(l.running), len(l.waiting)
 	s.FreePages, s.CachedPages = l.pool.available(), l.pool.idle
-	s.GeneratedPerSecond = l.recent.update(l.e.o.Now(), s.CompletionTokens)
+	now := l.e.o.Now()
+	s.GeneratedPerSecond = l.recent.update(now, s.CompletionTokens)
 	l.e.mu.Lock()
 	finished := l.e.stats.Finished
 	l.e.stats = *s
-	l.e.stats.Finished = finished
+	l.e.stats.Finished, l.e.published = finished, now
 	l.e.mu.Unlock()
 }
 
