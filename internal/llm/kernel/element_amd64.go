@@ -113,3 +113,27 @@ func (c *KV) values4(out []float32, s *[4][PageLen]float32, lo, hi, at int, fade
 		valuesF32x4(&out[0], &s[0][lo], &c.full[at+lo*dim], dim, hi-lo, &fade[0])
 	}
 }
+
+func (l Level) expWeights(dst []float64, x []float32, top, inverse float64) (sum float64, ok bool) {
+	if len(x) == 0 || len(x)%16 != 0 || l == Generic {
+		return 0, false
+	}
+	return expWeightsAVX2(&dst[0], &x[0], len(x), top, inverse), true
+}
+
+// largest returns the largest of the leading values, and how many they were.
+func (l Level) largest(x []float32) (m float32, n int) {
+	if n = len(x) &^ 31; n == 0 || l == Generic {
+		return 0, 0
+	}
+	return maxAVX2(&x[0], n), n
+}
+
+// index returns where v is first, or a place not behind it from which to look on.
+func (l Level) index(x []float32, v float32) int {
+	n := len(x) &^ 7
+	if n == 0 || l == Generic {
+		return 0
+	}
+	return indexAVX2(&x[0], n, v)
+}

@@ -657,6 +657,390 @@ loop:
 	VZEROUPPER
 	RET
 
+// func expWeightsAVX2(dst *float64, x *float32, n int, top float64, inverse float64) float64
+// Requires: AVX, AVX2, SSE2
+TEXT ·expWeightsAVX2(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVSD        top+24(FP), X1
+	VBROADCASTSD X1, Y0
+	MOVSD        inverse+32(FP), X1
+	VBROADCASTSD X1, Y1
+	VXORPD       Y2, Y2, Y2
+	VXORPD       Y3, Y3, Y3
+	VXORPD       Y4, Y4, Y4
+	VXORPD       Y5, Y5, Y5
+
+loop:
+	SUBQ         $0x0f, DX
+	VCVTPS2PD    (CX), Y6
+	VSUBPD       Y0, Y6, Y6
+	VMULPD       Y1, Y6, Y6
+	VMULPD       dbla<>+0(SB), Y6, Y7
+	VROUNDPD     $0x08, Y7, Y7
+	VMULPD       dblb<>+0(SB), Y7, Y10
+	VSUBPD       Y10, Y6, Y8
+	VMULPD       dblc<>+0(SB), Y7, Y10
+	VSUBPD       Y10, Y8, Y8
+	VMOVUPD      dbld<>+0(SB), Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dble<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblf<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblg<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblh<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbli<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblj<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblk<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbll<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblm<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbln<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblo<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblp<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblp<>+0(SB), Y9, Y9
+	VCVTPD2DQY   Y7, X10
+	VPMOVSXDQ    X10, Y10
+	VPSLLQ       $0x34, Y10, Y10
+	VPADDQ       Y10, Y9, Y9
+	VCMPPD       $0x1e, dblq<>+0(SB), Y6, Y10
+	VANDPD       Y10, Y9, Y9
+	VMOVUPD      Y9, (AX)
+	VADDPD       Y9, Y2, Y2
+	VCVTPS2PD    16(CX), Y6
+	VSUBPD       Y0, Y6, Y6
+	VMULPD       Y1, Y6, Y6
+	VMULPD       dbla<>+0(SB), Y6, Y7
+	VROUNDPD     $0x08, Y7, Y7
+	VMULPD       dblb<>+0(SB), Y7, Y10
+	VSUBPD       Y10, Y6, Y8
+	VMULPD       dblc<>+0(SB), Y7, Y10
+	VSUBPD       Y10, Y8, Y8
+	VMOVUPD      dbld<>+0(SB), Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dble<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblf<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblg<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblh<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbli<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblj<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblk<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbll<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblm<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbln<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblo<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblp<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblp<>+0(SB), Y9, Y9
+	VCVTPD2DQY   Y7, X10
+	VPMOVSXDQ    X10, Y10
+	VPSLLQ       $0x34, Y10, Y10
+	VPADDQ       Y10, Y9, Y9
+	VCMPPD       $0x1e, dblq<>+0(SB), Y6, Y10
+	VANDPD       Y10, Y9, Y9
+	VMOVUPD      Y9, 32(AX)
+	VADDPD       Y9, Y3, Y3
+	VCVTPS2PD    32(CX), Y6
+	VSUBPD       Y0, Y6, Y6
+	VMULPD       Y1, Y6, Y6
+	VMULPD       dbla<>+0(SB), Y6, Y7
+	VROUNDPD     $0x08, Y7, Y7
+	VMULPD       dblb<>+0(SB), Y7, Y10
+	VSUBPD       Y10, Y6, Y8
+	VMULPD       dblc<>+0(SB), Y7, Y10
+	VSUBPD       Y10, Y8, Y8
+	VMOVUPD      dbld<>+0(SB), Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dble<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblf<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblg<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblh<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbli<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblj<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblk<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbll<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblm<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbln<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblo<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblp<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblp<>+0(SB), Y9, Y9
+	VCVTPD2DQY   Y7, X10
+	VPMOVSXDQ    X10, Y10
+	VPSLLQ       $0x34, Y10, Y10
+	VPADDQ       Y10, Y9, Y9
+	VCMPPD       $0x1e, dblq<>+0(SB), Y6, Y10
+	VANDPD       Y10, Y9, Y9
+	VMOVUPD      Y9, 64(AX)
+	VADDPD       Y9, Y4, Y4
+	VCVTPS2PD    48(CX), Y6
+	VSUBPD       Y0, Y6, Y6
+	VMULPD       Y1, Y6, Y6
+	VMULPD       dbla<>+0(SB), Y6, Y7
+	VROUNDPD     $0x08, Y7, Y7
+	VMULPD       dblb<>+0(SB), Y7, Y10
+	VSUBPD       Y10, Y6, Y8
+	VMULPD       dblc<>+0(SB), Y7, Y10
+	VSUBPD       Y10, Y8, Y8
+	VMOVUPD      dbld<>+0(SB), Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dble<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblf<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblg<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblh<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbli<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblj<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblk<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbll<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblm<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dbln<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblo<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblp<>+0(SB), Y9, Y9
+	VMULPD       Y8, Y9, Y9
+	VADDPD       dblp<>+0(SB), Y9, Y9
+	VCVTPD2DQY   Y7, X10
+	VPMOVSXDQ    X10, Y10
+	VPSLLQ       $0x34, Y10, Y10
+	VPADDQ       Y10, Y9, Y9
+	VCMPPD       $0x1e, dblq<>+0(SB), Y6, Y10
+	VANDPD       Y10, Y9, Y9
+	VMOVUPD      Y9, 96(AX)
+	VADDPD       Y9, Y5, Y5
+	ADDQ         $+64, CX
+	ADDQ         $+128, AX
+	DECQ         DX
+	JNZ          loop
+	VADDPD       Y4, Y2, Y2
+	VADDPD       Y5, Y3, Y3
+	VADDPD       Y3, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X1
+	VADDPD       X1, X2, X2
+	VPERMILPD    $0x01, X2, X1
+	VADDSD       X1, X2, X2
+	MOVSD        X2, ret+40(FP)
+	VZEROUPPER
+	RET
+
+DATA dbla<>+0(SB)/8, $(1.4426950408889634)
+DATA dbla<>+8(SB)/8, $(1.4426950408889634)
+DATA dbla<>+16(SB)/8, $(1.4426950408889634)
+DATA dbla<>+24(SB)/8, $(1.4426950408889634)
+GLOBL dbla<>(SB), RODATA|NOPTR, $32
+
+DATA dblb<>+0(SB)/8, $(0.6931471803691238)
+DATA dblb<>+8(SB)/8, $(0.6931471803691238)
+DATA dblb<>+16(SB)/8, $(0.6931471803691238)
+DATA dblb<>+24(SB)/8, $(0.6931471803691238)
+GLOBL dblb<>(SB), RODATA|NOPTR, $32
+
+DATA dblc<>+0(SB)/8, $(0.00000000019082149292705877)
+DATA dblc<>+8(SB)/8, $(0.00000000019082149292705877)
+DATA dblc<>+16(SB)/8, $(0.00000000019082149292705877)
+DATA dblc<>+24(SB)/8, $(0.00000000019082149292705877)
+GLOBL dblc<>(SB), RODATA|NOPTR, $32
+
+DATA dbld<>+0(SB)/8, $(0.00000000016059043836821613)
+DATA dbld<>+8(SB)/8, $(0.00000000016059043836821613)
+DATA dbld<>+16(SB)/8, $(0.00000000016059043836821613)
+DATA dbld<>+24(SB)/8, $(0.00000000016059043836821613)
+GLOBL dbld<>(SB), RODATA|NOPTR, $32
+
+DATA dble<>+0(SB)/8, $(0.00000000208767569878681)
+DATA dble<>+8(SB)/8, $(0.00000000208767569878681)
+DATA dble<>+16(SB)/8, $(0.00000000208767569878681)
+DATA dble<>+24(SB)/8, $(0.00000000208767569878681)
+GLOBL dble<>(SB), RODATA|NOPTR, $32
+
+DATA dblf<>+0(SB)/8, $(0.00000002505210838544172)
+DATA dblf<>+8(SB)/8, $(0.00000002505210838544172)
+DATA dblf<>+16(SB)/8, $(0.00000002505210838544172)
+DATA dblf<>+24(SB)/8, $(0.00000002505210838544172)
+GLOBL dblf<>(SB), RODATA|NOPTR, $32
+
+DATA dblg<>+0(SB)/8, $(0.0000002755731922398589)
+DATA dblg<>+8(SB)/8, $(0.0000002755731922398589)
+DATA dblg<>+16(SB)/8, $(0.0000002755731922398589)
+DATA dblg<>+24(SB)/8, $(0.0000002755731922398589)
+GLOBL dblg<>(SB), RODATA|NOPTR, $32
+
+DATA dblh<>+0(SB)/8, $(0.0000027557319223985893)
+DATA dblh<>+8(SB)/8, $(0.0000027557319223985893)
+DATA dblh<>+16(SB)/8, $(0.0000027557319223985893)
+DATA dblh<>+24(SB)/8, $(0.0000027557319223985893)
+GLOBL dblh<>(SB), RODATA|NOPTR, $32
+
+DATA dbli<>+0(SB)/8, $(0.0000248015873015873)
+DATA dbli<>+8(SB)/8, $(0.0000248015873015873)
+DATA dbli<>+16(SB)/8, $(0.0000248015873015873)
+DATA dbli<>+24(SB)/8, $(0.0000248015873015873)
+GLOBL dbli<>(SB), RODATA|NOPTR, $32
+
+DATA dblj<>+0(SB)/8, $(0.0001984126984126984)
+DATA dblj<>+8(SB)/8, $(0.0001984126984126984)
+DATA dblj<>+16(SB)/8, $(0.0001984126984126984)
+DATA dblj<>+24(SB)/8, $(0.0001984126984126984)
+GLOBL dblj<>(SB), RODATA|NOPTR, $32
+
+DATA dblk<>+0(SB)/8, $(0.001388888888888889)
+DATA dblk<>+8(SB)/8, $(0.001388888888888889)
+DATA dblk<>+16(SB)/8, $(0.001388888888888889)
+DATA dblk<>+24(SB)/8, $(0.001388888888888889)
+GLOBL dblk<>(SB), RODATA|NOPTR, $32
+
+DATA dbll<>+0(SB)/8, $(0.008333333333333333)
+DATA dbll<>+8(SB)/8, $(0.008333333333333333)
+DATA dbll<>+16(SB)/8, $(0.008333333333333333)
+DATA dbll<>+24(SB)/8, $(0.008333333333333333)
+GLOBL dbll<>(SB), RODATA|NOPTR, $32
+
+DATA dblm<>+0(SB)/8, $(0.041666666666666664)
+DATA dblm<>+8(SB)/8, $(0.041666666666666664)
+DATA dblm<>+16(SB)/8, $(0.041666666666666664)
+DATA dblm<>+24(SB)/8, $(0.041666666666666664)
+GLOBL dblm<>(SB), RODATA|NOPTR, $32
+
+DATA dbln<>+0(SB)/8, $(0.16666666666666666)
+DATA dbln<>+8(SB)/8, $(0.16666666666666666)
+DATA dbln<>+16(SB)/8, $(0.16666666666666666)
+DATA dbln<>+24(SB)/8, $(0.16666666666666666)
+GLOBL dbln<>(SB), RODATA|NOPTR, $32
+
+DATA dblo<>+0(SB)/8, $(0.5)
+DATA dblo<>+8(SB)/8, $(0.5)
+DATA dblo<>+16(SB)/8, $(0.5)
+DATA dblo<>+24(SB)/8, $(0.5)
+GLOBL dblo<>(SB), RODATA|NOPTR, $32
+
+DATA dblp<>+0(SB)/8, $(1.0)
+DATA dblp<>+8(SB)/8, $(1.0)
+DATA dblp<>+16(SB)/8, $(1.0)
+DATA dblp<>+24(SB)/8, $(1.0)
+GLOBL dblp<>(SB), RODATA|NOPTR, $32
+
+DATA dblq<>+0(SB)/8, $(-40.0)
+DATA dblq<>+8(SB)/8, $(-40.0)
+DATA dblq<>+16(SB)/8, $(-40.0)
+DATA dblq<>+24(SB)/8, $(-40.0)
+GLOBL dblq<>(SB), RODATA|NOPTR, $32
+
+// func maxAVX2(x *float32, n int) float32
+// Requires: AVX, SSE
+TEXT ·maxAVX2(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVUPS vecu<>+0(SB), Y0
+	VMOVUPS vecu<>+0(SB), Y1
+	VMOVUPS vecu<>+0(SB), Y2
+	VMOVUPS vecu<>+0(SB), Y3
+
+loop:
+	SUBQ         $0x1f, CX
+	VMOVUPS      (AX), Y4
+	VMAXPS       Y0, Y4, Y0
+	VMOVUPS      32(AX), Y4
+	VMAXPS       Y1, Y4, Y1
+	VMOVUPS      64(AX), Y4
+	VMAXPS       Y2, Y4, Y2
+	VMOVUPS      96(AX), Y4
+	VMAXPS       Y3, Y4, Y3
+	ADDQ         $+128, AX
+	DECQ         CX
+	JNZ          loop
+	VMAXPS       Y1, Y0, Y0
+	VMAXPS       Y3, Y2, Y2
+	VMAXPS       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VMAXPS       X1, X0, X0
+	VPERMILPS    $0x0e, X0, X1
+	VMAXPS       X1, X0, X0
+	VPERMILPS    $0x01, X0, X1
+	VMAXSS       X1, X0, X0
+	MOVSS        X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+DATA vecu<>+0(SB)/4, $0xff800000
+DATA vecu<>+4(SB)/4, $0xff800000
+DATA vecu<>+8(SB)/4, $0xff800000
+DATA vecu<>+12(SB)/4, $0xff800000
+DATA vecu<>+16(SB)/4, $0xff800000
+DATA vecu<>+20(SB)/4, $0xff800000
+DATA vecu<>+24(SB)/4, $0xff800000
+DATA vecu<>+28(SB)/4, $0xff800000
+GLOBL vecu<>(SB), RODATA|NOPTR, $32
+
+// func indexAVX2(x *float32, n int, v float32) int
+// Requires: AVX, AVX2, SSE
+TEXT ·indexAVX2(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVSS        v+16(FP), X0
+	VBROADCASTSS X0, Y0
+	XORQ         DX, DX
+
+loop:
+	VCMPPS    $0x00, (AX)(DX*4), Y0, Y1
+	VMOVMSKPS Y1, BX
+	TESTL     BX, BX
+	JNZ       found
+	ADDQ      $+8, DX
+	CMPQ      DX, CX
+	JLT       loop
+	JMP       end
+
+found:
+	BSFL BX, BX
+	ADDQ BX, DX
+
+end:
+	MOVQ DX, ret+24(FP)
+	VZEROUPPER
+	RET
+
 // func addAVX2(dst *float32, x *float32, n int)
 // Requires: AVX
 TEXT ·addAVX2(SB), NOSPLIT, $0-24

@@ -18,3 +18,7 @@ func (*KV) valuesVector(_, _ []float32, _ int, _ float32)                  {}
 func (Level) attends4(int) bool                                                 { return false }
 func (*KV) scores4(*[4][PageLen]float32, []float32, int)                        {}
 func (*KV) values4([]float32, *[4][PageLen]float32, int, int, int, *[4]float32) {}
+
+func (Level) expWeights([]float64, []float32, float64, float64) (float64, bool) { return 0, false }
+func (Level) largest([]float32) (float32, int)                                  { return 0, 0 }
+func (Level) index([]float32, float32) int                                      { return 0 }

@@ -39,6 +39,21 @@ func toF16AVX2(dst *uint16, src *float32, n int)
 //go:noescape
 func expSumAVX2(x *float32, n int, m float32) float32
 
+// expWeightsAVX2 is ExpWeights for n a positive multiple of 16.
+//
+//go:noescape
+func expWeightsAVX2(dst *float64, x *float32, n int, top float64, inverse float64) float64
+
+// maxAVX2 is Max for n a positive multiple of 32.
+//
+//go:noescape
+func maxAVX2(x *float32, n int) float32
+
+// indexAVX2 returns the first index of v among n values, a positive multiple of 8; n if there is none.
+//
+//go:noescape
+func indexAVX2(x *float32, n int, v float32) int
+
 // addAVX2 is Add for n a positive multiple of 8.
 //
 //go:noescape

@@ -101,6 +101,54 @@ func TestExpIsBitEqualOverItsRange(t *testing.T) {
 	sameBits(t, "exp", x, want)
 }
 
+func TestWeightsAndMaximaAreBitEqual(t *testing.T) {
+	t.Parallel()
+	level := vectorLevels(t)[0]
+	r := rand.New(rand.NewPCG(31, 32))
+	for range 50 {
+		for _, n := range []int{1, 7, 8, 31, 32, 33, 48, 160, 1000} {
+			x := guarded(t, wild(r, n, false))
+			if r.IntN(3) == 0 {
+				for i := range x {
+					x[i] = float32(r.IntN(5)) - 2 // ties
+				}
+			}
+			if r.IntN(3) == 0 {
+				x[r.IntN(n)] = float32(math.NaN())
+			}
+			want, m := -1, float32(math.Inf(-1))
+			for i, v := range x {
+				if v > m {
+					want, m = i, v
+				}
+			}
+			if got := Argmax(x); got != want {
+				t.Fatalf("Argmax of %v is %d, want %d", x, got, want)
+			}
+			if got := Max(x); got != m {
+				t.Fatalf("Max of %v is %g, want %g", x, got, m)
+			}
+			if n%16 != 0 {
+				continue
+			}
+			got, weights := guarded(t, make([]float64, n)), make([]float64, n)
+			sum, ok := level.expWeights(got, x, float64(m), 1.25)
+			if ref := expWeights(weights, x, float64(m), 1.25); !ok || sum != ref || !slices.Equal(got, weights) {
+				t.Fatalf("weights of %v: %v, want %v", x, got, weights)
+			}
+		}
+	}
+}
+
+func TestExp64IsClose(t *testing.T) {
+	t.Parallel()
+	for x := -708.0; x <= 0; x += 0.0371 {
+		if got, want := Exp64(x), math.Exp(x); math.Abs(got-want) > 1e-15*want {
+			t.Fatalf("Exp64(%g) = %g, want %g", x, got, want)
+		}
+	}
+}
+
 func TestRopeIsBitEqual(t *testing.T) {
 	t.Parallel()
 	level := vectorLevels(t)[0]
@@ -237,6 +285,7 @@ func BenchmarkElementwise(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 1))
 	x, y, w := randomFloats(r, 2048), randomFloats(r, 2048), randomFloats(r, 768)
 	dst, half := make([]float32, 2048), make([]uint16, 2048)
+	weights := make([]float64, 2048)
 	var a Acts
 	kv := NewKV(KVShape{Layers: 1, Heads: 12, HeadDim: 64, Half: true}, 1)
 	for name, f := range map[string]func(){
@@ -249,6 +298,7 @@ func BenchmarkElementwise(b *testing.B) {
 		"put768":    func() { kv.Put(0, 0, 3, x[:768], y[:768]) },
 		"add768":    func() { Add(dst[:768], x[:768]) },
 		"argmax":    func() { Argmax(x) },
+		"weights":   func() { ExpWeights(weights, x, 4, 1) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

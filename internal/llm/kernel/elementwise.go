@@ -122,9 +122,45 @@ func expSum(x []float32, m float32) float32 {
 	return tree(&l)
 }
 
+// ExpWeights sets dst = e^((x-top)*inverse), 0 where that exponent is not above -40, and returns the sum: 16 partial sums by index mod 16, added as a tree. top is the largest value of x, so no weight is
+// above 1; what is cut off has less than 2^-57 of its probability. len(dst) >= len(x).
+func ExpWeights(dst []float64, x []float32, top, inverse float64) float64 {
+	dst = dst[:len(x)]
+	if s, ok := Current().expWeights(dst, x, top, inverse); ok {
+		return s
+	}
+	return expWeights(dst, x, top, inverse)
+}
+
+func expWeights(dst []float64, x []float32, top, inverse float64) float64 {
+	var l [16]float64
+	for i, v := range x {
+		e := 0.0
+		if d := float64((float64(v) - top) * inverse); d > -40 {
+			e = Exp64(d)
+		}
+		dst[i] = e
+		l[i&15] += e
+	}
+	for n := 8; n > 0; n /= 2 {
+		for i := range n {
+			l[i] += l[i+n]
+		}
+	}
+	return l[0]
+}
+
 // Max returns the largest value; -Inf for no values. NaN is passed over.
 func Max(x []float32) float32 {
 	m := float32(math.Inf(-1))
+	v, n := Current().largest(x)
+	if n > 0 {
+		m = v
+	}
+	return maximum(m, x[n:])
+}
+
+func maximum(m float32, x []float32) float32 {
 	for _, v := range x {
 		if v > m {
 			m = v
@@ -135,11 +171,14 @@ func Max(x []float32) float32 {
 
 // Argmax returns the index of the largest value, the lowest on ties; -1 if there is none (no values, or all NaN or -Inf).
 func Argmax(x []float32) int {
-	best, m := -1, float32(math.Inf(-1))
-	for i, v := range x {
-		if v > m {
-			best, m = i, v
+	m := Max(x)
+	if math.IsInf(float64(m), -1) {
+		return -1
+	}
+	for i := Current().index(x, m); i < len(x); i++ {
+		if x[i] == m {
+			return i
 		}
 	}
-	return best
+	return -1
 }

@@ -17,6 +17,9 @@ func element() {
 	quantize256()
 	toF16()
 	expSum()
+	expWeights()
+	maximum()
+	indexOf()
 	addTo()
 	scores("scoresF16AVX2", true)
 	scores("scoresF32AVX2", false)
@@ -410,6 +413,133 @@ func expSum() {
 	})
 	tree256(a, b)
 	Store(a.AsX(), ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+var doubles = map[float64]Mem{}
+
+// double returns a constant vector of four equal float64.
+func double(f float64) Mem {
+	if m, ok := doubles[f]; ok {
+		return m
+	}
+	m := GLOBL("dbl"+string(rune('a'+len(doubles))), RODATA|NOPTR)
+	for i := range 4 {
+		DATA(8*i, F64(f))
+	}
+	doubles[f] = m
+	return m
+}
+
+// expWeights: four float64 at a time, step by step what Exp64 does.
+func expWeights() {
+	function("expWeightsAVX2", "func(dst *float64, x *float32, n int, top, inverse float64) float64", "is ExpWeights for n a positive multiple of 16.")
+	dst, x, n := load("dst"), load("x"), load("n")
+	top, inverse, s := YMM(), YMM(), XMM()
+	Load(Param("top"), s)
+	VBROADCASTSD(s, top)
+	Load(Param("inverse"), s)
+	VBROADCASTSD(s, inverse)
+	sums := [4]VecVirtual{YMM(), YMM(), YMM(), YMM()}
+	for _, a := range sums {
+		VXORPD(a, a, a)
+	}
+	d, k, r, p, t := YMM(), YMM(), YMM(), YMM(), YMM()
+	loop("loop", n, func() {
+		SUBQ(Imm(15), n)
+		for i, a := range sums {
+			VCVTPS2PD(mem(x, 16*i), d)
+			VSUBPD(top, d, d)
+			VMULPD(inverse, d, d)
+			VMULPD(double(exp64Log2e), d, k)
+			VROUNDPD(Imm(8), k, k)
+			VMULPD(double(exp64Ln2Hi), k, t)
+			VSUBPD(t, d, r)
+			VMULPD(double(exp64Ln2Lo), k, t)
+			VSUBPD(t, r, r)
+			VMOVUPD(double(exp64Terms[0]), p)
+			for _, c := range exp64Terms[1:] {
+				VMULPD(r, p, p)
+				VADDPD(double(c), p, p)
+			}
+			VCVTPD2DQY(k, t.AsX())
+			VPMOVSXDQ(t.AsX(), t)
+			VPSLLQ(Imm(52), t, t)
+			VPADDQ(t, p, p)
+			VCMPPD(Imm(30), double(-40), d, t) // d > -40
+			VANDPD(t, p, p)
+			VMOVUPD(p, mem(dst, 32*i))
+			VADDPD(p, a, a)
+		}
+		add(64, x)
+		add(128, dst)
+	})
+	VADDPD(sums[2], sums[0], sums[0])
+	VADDPD(sums[3], sums[1], sums[1])
+	VADDPD(sums[1], sums[0], sums[0])
+	VEXTRACTF128(Imm(1), sums[0], s)
+	VADDPD(s, sums[0].AsX(), sums[0].AsX())
+	VPERMILPD(Imm(1), sums[0].AsX(), s)
+	VADDSD(s, sums[0].AsX(), sums[0].AsX())
+	Store(sums[0].AsX(), ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// Constants of Exp64.
+const (
+	exp64Log2e = 1.44269504088896338700e+00
+	exp64Ln2Hi = 6.93147180369123816490e-01
+	exp64Ln2Lo = 1.90821492927058770002e-10
+)
+
+var exp64Terms = [...]float64{1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1, 1}
+
+func maximum() {
+	function("maxAVX2", "func(x *float32, n int) float32", "is Max for n a positive multiple of 32.")
+	x, n := load("x"), load("n")
+	m := [4]VecVirtual{YMM(), YMM(), YMM(), YMM()}
+	for _, v := range m {
+		VMOVUPS(num(float32(math.Inf(-1))), v)
+	}
+	loop("loop", n, func() {
+		SUBQ(Imm(31), n)
+		v := YMM()
+		for i := range m {
+			VMOVUPS(mem(x, 32*i), v)
+			VMAXPS(m[i], v, m[i]) // the second operand, m, where v is not a number
+		}
+		add(128, x)
+	})
+	VMAXPS(m[1], m[0], m[0])
+	VMAXPS(m[3], m[2], m[2])
+	VMAXPS(m[2], m[0], m[0])
+	across(m[0])
+	Store(m[0].AsX(), ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+func indexOf() {
+	function("indexAVX2", "func(x *float32, n int, v float32) int", "returns the first index of v among n values, a positive multiple of 8; n if there is none.")
+	x, n, v := load("x"), load("n"), loadAll("v")
+	i, hit, y := GP64(), GP32(), YMM()
+	XORQ(i, i)
+	Label("loop")
+	VCMPPS(Imm(0), Mem{Base: x, Index: i, Scale: 4}, v, y)
+	VMOVMSKPS(y, hit)
+	TESTL(hit, hit)
+	JNZ(LabelRef("found"))
+	add(8, i)
+	CMPQ(i, n)
+	JLT(LabelRef("loop"))
+	JMP(LabelRef("end"))
+	Label("found")
+	BSFL(hit, hit)
+	ADDQ(hit.As64(), i)
+	Label("end")
+	Store(i, ReturnIndex(0))
 	VZEROUPPER()
 	RET()
 }
