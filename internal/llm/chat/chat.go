@@ -32,7 +32,9 @@ type Limits struct {
 }
 
 // DefaultLimits hold for every template unless the caller says otherwise.
-var DefaultLimits = Limits{Source: 256 << 10, Steps: 200_000, Nesting: 64, Output: 4 << 20, Range: 10_000, Time: 50 * time.Millisecond}
+//
+// Steps bound the work to some 50 ms of a core; Time is a backstop far above that, because wall time passes on a busy machine without any work of the template.
+var DefaultLimits = Limits{Source: 256 << 10, Steps: 200_000, Nesting: 64, Output: 4 << 20, Range: 10_000, Time: 2 * time.Second}
 
 // Message is one turn, with the field names of the OpenAI chat form.
 type Message struct {

@@ -75,6 +75,7 @@ func readHermes(p *Parser, text string, end bool) (int, []callText, readState) {
 	}
 	p.scan.pos = max(p.scan.pos, at)
 	stop := p.scan.end(text)
+	p.show(text, at, stop)
 	if stop < 0 {
 		return 0, nil, needMore
 	}
@@ -107,11 +108,12 @@ func readLlama3(p *Parser, text string, end bool) (int, []callText, readState) {
 	}
 	p.scan.pos = max(p.scan.pos, at)
 	stop := p.scan.end(text)
+	p.show(text, at, stop)
 	if stop < 0 {
 		return 0, nil, needMore
 	}
 	c, ok := jsonCall(text[at:stop])
-	if !ok {
+	if !ok || c.args == "" { // an answer in JSON can have a name too
 		return stop, nil, notCall
 	}
 	return stop, []callText{c}, isCall

@@ -21,8 +21,8 @@ type ToolCallDelta struct {
 	Arguments string
 }
 
-// Parser splits the text of one answer into deltas. Content and reasoning come as they are generated, but for bytes that may turn out to begin a marker, and white space before a call; a call comes
-// when it is complete. Not for use by two goroutines.
+// Parser splits the text of one answer into deltas. Content and reasoning come as they are generated, but for bytes that may turn out to begin a marker, and white space before a call. A call comes
+// when it is complete; one in JSON of more than 512 bytes comes as it is generated. Not for use by two goroutines.
 type Parser struct {
 	family  *family // nil = no tool calls
 	reasons bool
@@ -34,6 +34,7 @@ type Parser struct {
 	trim   string // bytes to drop before the next content
 	buf    string // text not yet understood
 	scan   jsonScan
+	early  earlyCall
 	calls  int
 	broken bool
 	out    []Delta
@@ -114,9 +115,11 @@ func (p *Parser) Close() []Delta {
 	p.out = nil
 	for p.step(true) {
 	}
-	if p.mode == inCall {
+	if p.mode == inCall && !p.cutEarly() {
 		p.broken = true
 		p.buf = p.held + p.buf
+	} else if p.mode == inCall {
+		p.buf = ""
 	}
 	if p.mode == inThought {
 		p.reasoning(strings.TrimRight(p.buf, " \n"))
@@ -140,8 +143,30 @@ func (p *Parser) reasoning(s string) {
 	}
 }
 
-// call reports a finished call.
+// call reports a finished call, unless all of it was reported early.
 func (p *Parser) call(c callText) {
+	if p.early.told {
+		p.early.told = false
+		p.calls++
+		return
+	}
+	args := c.args
+	if args == "" {
+		args = "{}"
+	}
+	p.head(c)
+	p.arguments(args)
+	p.calls++
+}
+
+func (p *Parser) arguments(s string) {
+	if s != "" {
+		p.out = append(p.out, Delta{ToolCall: &ToolCallDelta{Index: p.calls, Arguments: s}})
+	}
+}
+
+// head reports the name of a call.
+func (p *Parser) head(c callText) {
 	id := c.id
 	if id == "" {
 		id = "call_" + rand.Text()[:24]
@@ -149,12 +174,7 @@ func (p *Parser) call(c callText) {
 			id = rand.Text()[:9]
 		}
 	}
-	args := c.args
-	if args == "" {
-		args = "{}"
-	}
-	p.out = append(p.out, Delta{ToolCall: &ToolCallDelta{Index: p.calls, ID: id, Name: c.name}}, Delta{ToolCall: &ToolCallDelta{Index: p.calls, Arguments: args}})
-	p.calls++
+	p.out = append(p.out, Delta{ToolCall: &ToolCallDelta{Index: p.calls, ID: id, Name: c.name}})
 }
 
 // step does what the buffer allows and reports whether it did anything.
@@ -261,7 +281,7 @@ func (p *Parser) plain(end bool) bool {
 
 func (p *Parser) enterCall() {
 	p.mode = inCall
-	p.scan = jsonScan{}
+	p.scan, p.early = jsonScan{}, earlyCall{}
 }
 
 // inCall tries to read one call at the start of the buffer, its marker included.
@@ -271,8 +291,10 @@ func (p *Parser) inCall(end bool) bool {
 	case needMore:
 		return false
 	case notCall: // the text stays as it is, and is not looked at again
-		p.broken = true
-		p.content(p.held + p.buf[:n])
+		if !p.cutEarly() {
+			p.broken = true
+			p.content(p.held + p.buf[:n])
+		}
 	default:
 		for _, c := range calls {
 			p.call(c)
