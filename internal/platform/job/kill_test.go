@@ -122,6 +122,7 @@ func killWorkers(t *testing.T, url string, processes, entries int, open func(*te
 		var said strings.Builder
 		cmd.Stderr = &said
 		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() }) // a second time does nothing
 		t.Cleanup(func() {
 			if t.Failed() && said.Len() > 0 {
 				t.Log("worker: ", said.String())

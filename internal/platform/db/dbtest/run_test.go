@@ -138,6 +138,7 @@ func TestKillUnderLoad(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() }) // a second time does nothing
 		buf, text := make([]byte, 4096), ""
 		for strings.Count(text, "row ") < 30*(round+1) {
 			n, err := out.Read(buf)

@@ -108,6 +108,7 @@ func TestKilledWriter(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() }) // a second time does nothing
 		text, buf := "", make([]byte, 4096)
 		for strings.Count(text, "put ") < 20 {
 			n, err := out.Read(buf)

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	hold    = 10 * time.Second // a request that sends bytes holds the upload for so long at a time
-	stalled = 2 * time.Second  // without bytes, a newer request may take over
+	hold    = 6 * time.Second // a request that sends bytes holds the upload for so long at a time
+	stalled = 2 * time.Second // without bytes, a newer request may take over
 )
 
 // request is one that is writing an upload in this process.
@@ -31,13 +31,14 @@ type active struct {
 
 // hold makes this request the one that writes an upload. ErrLocked if another one is and bytes arrive there. release ends it.
 func (h *Handler) hold(ctx context.Context, w http.ResponseWriter, uploadID string) (me *request, release func(), err error) {
-	me = &request{holder: id.New("hold"), done: make(chan struct{})}
+	me = &request{holder: h.boot + "." + id.New("hold"), done: make(chan struct{})}
 	me.last.Store(time.Now().UnixNano())
 	me.push = func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) } // a writer without deadlines stays until its client goes
 	for range 2 {
 		err = h.DB.System().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 			now := h.Now()
-			n, err := tx.Exec(ctx, `UPDATE object_upload SET holder = $2, held_until = $3 WHERE id = $1 AND (holder = '' OR held_until < $4)`, uploadID, me.holder, db.Micro(now.Add(hold)), db.Micro(now))
+			n, err := tx.Exec(ctx, `UPDATE object_upload SET holder = $2, held_until = $3 WHERE id = $1 AND (holder = '' OR held_until < $4 OR $5 AND SUBSTR(holder, 1, $6) <> $7)`,
+				uploadID, me.holder, db.Micro(now.Add(hold)), db.Micro(now), h.DB.Dialect() == db.SQLite, len(h.boot), h.boot) // on SQLite there is one process: a hold of another life is none
 			return db.Guard(n, err, ErrLocked)
 		})
 		if err == nil || !h.pushAside(ctx, uploadID) {

@@ -46,6 +46,7 @@ func TestStockClient(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		buf := make([]byte, 100)
 		n, err := out.Read(buf)
 		require.NoError(t, err)
@@ -83,6 +84,7 @@ func TestStockClient(t *testing.T) {
 	require.NoError(t, err)
 	client.Stderr = os.Stderr
 	require.NoError(t, client.Start())
+	t.Cleanup(func() { _ = client.Process.Kill() })
 	text, buf, kills := "", make([]byte, 4096), 0
 	for {
 		n, err := out.Read(buf)

@@ -19,6 +19,7 @@ import (
 	"maas/internal/platform/clock"
 	"maas/internal/platform/db"
 	"maas/internal/platform/fault"
+	"maas/internal/platform/id"
 	"maas/internal/platform/job"
 	"maas/internal/platform/object"
 )
@@ -95,6 +96,7 @@ type Handler struct {
 	Deps
 	bucket   object.Appender
 	purposes map[string]Purpose
+	boot     string // of this life of the process
 	active   active
 }
 
@@ -113,7 +115,7 @@ func New(d Deps) (*Handler, error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{Deps: d, bucket: a, purposes: map[string]Purpose{}, active: active{requests: map[string]*request{}}}, nil
+	return &Handler{Deps: d, bucket: a, purposes: map[string]Purpose{}, boot: id.New("boot"), active: active{requests: map[string]*request{}}}, nil
 }
 
 // Purpose registers a purpose. Before serving.
