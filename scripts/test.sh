@@ -3,8 +3,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 [ -n "${CI:-}" ] && export MAAS_TEST_STRICT=1
-step() { printf '\n== %s (%s s)\n' "$1" "$(($(date +%s) - begin))"; }
 begin=$(date +%s)
+step() { printf '\n== %s (%s s)\n' "$1" "$(($(date +%s) - begin))"; }
 
 step "format, vet, architecture"
 unformatted=$(git ls-files '*.go' | xargs gofmt -l)
@@ -15,24 +15,22 @@ go test ./internal/archtest
 step "console: types, lint, unit tests, build, budget"
 sh scripts/web.sh test
 
-step "unit and service tests"
-go test ./...
+step "binary, stock clients, llama.cpp to compare with"
+make -s build
+go version -m bin/maas | grep -q 'CGO_ENABLED=0'
+. scripts/parts.sh
+
+step "unit, service, scenario and client tests"
+go test $(go list ./... | grep -v /test/parity)
+
+step "parity with llama.cpp"
+go test -count=1 ./test/parity/...
 
 step "generated files"
 sh scripts/gen.sh check
 
-step "binary"
-make -s build
-go version -m bin/maas | grep -q 'CGO_ENABLED=0'
-
-step "stock clients against the binary"
-sh scripts/clients.sh
-
-step "parity with llama.cpp"
-sh scripts/parity.sh
-
 step "fuzz smoke"
-go run ./tools/fuzz -time "${FUZZTIME:-20s}"
+go run ./tools/fuzz -time "${FUZZTIME:-60s}"
 
 step "browser"
 sh scripts/web.sh e2e

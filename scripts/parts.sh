@@ -1,0 +1,15 @@
+# Sourced: brings what tests compare with and sets the variables that name it. What cannot be had here is left out; the tests say so.
+export MAAS_BIN="$PWD/bin/maas"
+want=$(cksum < test/clients/python/requirements.txt)
+if command -v python3 >/dev/null && [ "$(cat .tools/venv/.maas-lock 2>/dev/null)" != "$want" ]; then
+  python3 -m venv .tools/venv && .tools/venv/bin/pip install -q --disable-pip-version-check -r test/clients/python/requirements.txt && echo "$want" > .tools/venv/.maas-lock
+fi
+[ -x .tools/venv/bin/python ] && export MAAS_PYTHON="$PWD/.tools/venv/bin/python"
+if command -v npm >/dev/null; then
+  [ -d test/clients/node/node_modules/openai ] || (cd test/clients/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+  if command -v g++ >/dev/null; then
+    MAAS_ORACLE=$(sh test/oracle/build.sh | tail -1)
+    export MAAS_ORACLE
+    sh test/oracle/fetch-llamacpp.sh >/dev/null
+  fi
+fi
