@@ -50,7 +50,9 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request, m *model, body []b
 		}
 	}
 	for range rr.N {
-		c.parsers = append(c.parsers, chat.NewParser(p.form, p.tools, p.tail))
+		parser := chat.NewParser(p.form, p.tools, p.tail)
+		parser.Tools(c.req.Tools)
+		c.parsers = append(c.parsers, parser)
 	}
 	c.head = dialect.ChatAnswer{ID: newID("chatcmpl-"), Object: "chat.completion", Created: time.Now().Unix(), Model: c.req.Model, SystemFingerprint: fingerprint}
 	watch := s.metrics.begin()
