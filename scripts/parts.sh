@@ -13,3 +13,7 @@ if command -v npm >/dev/null; then
     sh test/oracle/fetch-llamacpp.sh >/dev/null
   fi
 fi
+if command -v npm >/dev/null; then
+  npmdir="${MAAS_TEST_DIR:-/tmp/maas-test-$(id -u)}/npm"
+  [ -d "$npmdir/node_modules/tus-js-client" ] || npm install --prefix "$npmdir" --ignore-scripts --no-audit --no-fund --loglevel=error tus-js-client@4.3.1 >/dev/null
+fi
