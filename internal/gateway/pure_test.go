@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -82,7 +83,7 @@ func FuzzSplice(f *testing.F) {
 		if err := json.Unmarshal(out, &v); err != nil {
 			t.Fatalf("%q became %q: %v", body, out, err)
 		}
-		if v.Model != strings.ToValidUTF8(name, "\uFFFD") && !strings.Contains(name, "\xff") && json.Valid([]byte(quoted(name))) && v.Model != name {
+		if utf8.ValidString(name) && v.Model != name {
 			t.Fatalf("model %q in %q", v.Model, out)
 		}
 		if fs.stream && !v.Options.IncludeUsage {
