@@ -25,7 +25,7 @@ const (
 type Acts struct {
 	kind    actKind
 	n, cols int
-	x       []float32 // actF32: the caller's slice
+	x       []float32 // the caller's slice; read after Set only with actF32
 	q       []int8    // [n][cols]
 	aux     []int32   // [n][blocks][aux32 or aux256]: what goes with a block
 }
@@ -38,26 +38,45 @@ func SameActs(a, b quant.Type) bool {
 }
 
 // Set takes n rows of cols values for weights of format t, which must be one that Pack takes. With float weights x itself is kept, so it must stay unchanged until the last MatMul with a.
-func (a *Acts) Set(t quant.Type, x []float32, n, cols int) {
+func (a *Acts) Set(t quant.Type, x []float32, n, cols int) { a.SetOn(nil, t, x, n, cols) }
+
+// SetOn is Set with the workers of p, which many rows are worth. p may be nil.
+func (a *Acts) SetOn(p *Pool, t quant.Type, x []float32, n, cols int) {
 	f, ok := formOf(t)
 	if !ok || len(x) < n*cols || cols%layouts[f].values != 0 {
 		panic("kernel: inputs do not fit the weights")
 	}
-	a.kind, a.n, a.cols = layouts[f].acts, n, cols
-	x = x[:n*cols]
+	a.kind, a.n, a.cols, a.x = layouts[f].acts, n, cols, x[:n*cols]
+	if n == 0 {
+		return
+	}
 	switch a.kind {
 	case actF32:
-		a.x = x
+		return
 	case act32:
 		a.q, a.aux = grow(a.q, n*cols), grow(a.aux, n*cols/32*aux32)
-		if !Current().quantize32(a.q, a.aux, x) {
-			quantize32(a.q, a.aux, x)
-		}
 	case act256:
 		a.q, a.aux = grow(a.q, n*cols), grow(a.aux, n*cols/256*aux256)
-		if !Current().quantize256(a.q, a.aux, x) {
-			quantize256(a.q, a.aux, x)
+	}
+	if p.Size() == 1 || n*cols < inlineBytes {
+		a.run(0, n)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.share(a, n, max(1, n/(4*p.workers)))
+}
+
+// run quantizes the rows lo..hi.
+func (a *Acts) run(lo, hi int) {
+	x, q, words := a.x[lo*a.cols:hi*a.cols], a.q[lo*a.cols:hi*a.cols], len(a.aux)/a.n
+	aux := a.aux[lo*words : hi*words]
+	if a.kind == act32 {
+		if !Current().quantize32(q, aux, x) {
+			quantize32(q, aux, x)
 		}
+	} else if !Current().quantize256(q, aux, x) {
+		quantize256(q, aux, x)
 	}
 }
 

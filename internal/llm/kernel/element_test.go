@@ -202,6 +202,30 @@ func TestQuantizedInputsAreBitEqual(t *testing.T) {
 	}
 }
 
+func TestInputsDoNotDependOnWorkers(t *testing.T) {
+	t.Parallel()
+	p := NewPool(3)
+	t.Cleanup(p.Close)
+	x := randomFloats(rand.New(rand.NewPCG(33, 34)), 200*512)
+	for _, typ := range []quant.Type{quant.Q8_0, quant.Q4_K, quant.F32} {
+		var one, many Acts
+		one.Set(typ, x, 200, 512)
+		many.SetOn(p, typ, x, 200, 512)
+		if !slices.Equal(one.q, many.q) || !slices.Equal(one.aux, many.aux) {
+			t.Errorf("%s: other inputs with workers", typ)
+		}
+		one.Set(typ, nil, 0, 512)
+		MatMul(p, nil, 16, &Weights{t: typ, form: must(formOf(typ)), rows: 16, cols: 512}, &one) // no rows, nothing done
+	}
+}
+
+func must(f form, ok bool) form {
+	if !ok {
+		panic("not a format")
+	}
+	return f
+}
+
 func TestAttendIsBitEqual(t *testing.T) {
 	t.Parallel()
 	p := NewPool(3)

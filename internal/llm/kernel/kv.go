@@ -131,69 +131,69 @@ func (c *KV) attendAt(p *Pool, level Level, out, q []float32, layer int, queries
 		panic("kernel: shapes of an attention do not fit")
 	}
 	t := attend{c, out, q, layer, queries, o, level}
-	items := len(queries) * c.shape.Heads
+	pairs := len(queries) * o.Heads
 	var work int
 	for i := range queries {
 		work += (queries[i].Pos + 1) * o.Heads * c.shape.HeadDim
 	}
 	if p.Size() == 1 || work < inlineBytes {
-		t.run(0, items)
+		t.run(0, pairs)
 		runtime.KeepAlive(c)
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.attend = t
-	grain := max(items/(8*p.workers), 1)
-	if grain > 4 {
-		grain &^= 3 // whole tiles of four rows
+	grain := max(pairs/(8*p.workers), 1)
+	if grain > 2 || o.Heads >= 4*c.shape.Heads {
+		grain = (grain + 3) &^ 3 // whole tiles of four
 	}
-	p.share(&p.attend, items, grain)
+	p.share(&p.attend, pairs, grain)
 	p.attend = attend{}
 	runtime.KeepAlive(c)
 }
 
-// run computes lo..hi of KVHeads*len(queries) pairs of a key/value head and a query, heads outermost: neighbours look at the same keys.
+// run computes lo..hi of the pairs of a query and a head. Their order is key/value head, query, query head of that group: neighbours look at the same keys.
 func (t *attend) run(lo, hi int) {
-	rows := len(t.queries)
+	group := t.o.Heads / t.c.shape.Heads
+	block := len(t.queries) * group // pairs of one key/value head
 	for lo < hi {
-		kv, row := lo/rows, lo%rows
-		n := min(hi-lo, rows-row)
-		for end := row + n; row < end; {
-			same := 1
-			for row+same < end && unsafe.SliceData(t.queries[row+same].Table) == unsafe.SliceData(t.queries[row].Table) {
-				same++
-			}
-			t.sequence(kv, row, same)
-			row += same
+		kv, pair := lo/block, lo%block
+		table := unsafe.SliceData(t.queries[pair/group].Table)
+		end := min(pair+hi-lo, block)
+		same := pair/group + 1
+		for same*group < end && unsafe.SliceData(t.queries[same].Table) == table {
+			same++
 		}
-		lo += n
+		end = min(end, same*group)
+		t.sequence(kv, pair, end)
+		lo += end - pair
 	}
 }
 
-// sequence computes n queries of one sequence from row on, for the query heads of one key/value head: four at a time where that has assembly.
-func (t *attend) sequence(kv, row, n int) {
+// sequence computes the pairs lo..hi of one key/value head, all of one sequence: four at a time where that has assembly.
+func (t *attend) sequence(kv, lo, hi int) {
 	dim, group := t.c.shape.HeadDim, t.o.Heads/t.c.shape.Heads
-	at := func(pair int) (q, head int) { return row + pair/group, kv*group + pair%group }
-	pairs, pair := n*group, 0
+	at := func(pair int) (row, slot int) {
+		row = pair / group
+		return row, (row*t.o.Heads + kv*group + pair%group) * dim
+	}
 	if t.level.attends4(dim) {
-		for ; pair+4 <= pairs; pair += 4 {
+		for ; lo+4 <= hi; lo += 4 {
 			var four quad
 			for i := range four.slot {
-				r, head := at(pair + i)
-				four.row[i], four.slot[i] = r, (r*t.o.Heads+head)*dim
+				four.row[i], four.slot[i] = at(lo + i)
 			}
 			t.attend4(kv, &four)
 		}
 	}
-	for ; pair < pairs; pair++ {
-		r, head := at(pair)
-		slot := (r*t.o.Heads + head) * dim
+	for ; lo < hi; lo++ {
+		row, slot := at(lo)
 		out, q := t.out[slot:slot+dim], t.q[slot:slot+dim]
 		if t.level.attends(dim) {
-			t.c.attendVector(out, q, t.layer, kv, &t.queries[r], &t.o)
+			t.c.attendVector(out, q, t.layer, kv, &t.queries[row], &t.o)
 		} else {
-			t.c.attendOne(out, q, t.layer, kv, &t.queries[r], &t.o)
+			t.c.attendOne(out, q, t.layer, kv, &t.queries[row], &t.o)
 		}
 	}
 }
