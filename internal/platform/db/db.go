@@ -26,6 +26,7 @@ var (
 	ErrInUse       = fault.New(fault.Unavailable, "db.in_use", "another process has this database file open")
 	ErrNoTenant    = fault.New(fault.Internal, "db.no_tenant", "a query ran without a tenant")
 	ErrBadURL      = fault.New(fault.Invalid, "db.bad_url", "this database URL cannot be used")
+	ErrAborted     = fault.New(fault.Internal, "db.aborted", "a transaction went on after an error of the database")
 	ErrSchema      = fault.New(fault.Unavailable, "db.schema", "the tables are not those of this version")
 )
 

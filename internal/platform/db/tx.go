@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -20,14 +21,15 @@ type Querier interface {
 
 // reader is the reading half of both.
 type reader struct {
-	d  *DB
-	tx *sql.Tx
+	d      *DB
+	tx     *sql.Tx
+	broken *error // the first statement that the engine refused; nil in snapshots
 }
 
 // Query is a read-only snapshot: all statements see the same moment.
 type Query struct{ reader }
 
-// Tx is a write transaction. It reads its own writes. After an error nothing may follow but returning it.
+// Tx is a write transaction. It reads its own writes. After an error of the database nothing may follow but returning it: a transaction that goes on is not committed (ErrAborted), on both engines.
 type Tx struct {
 	reader
 	after []func()
@@ -36,26 +38,26 @@ type Tx struct {
 // Query runs a statement that gives rows. The caller closes them.
 func (q reader) Query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
 	rows, err := q.tx.QueryContext(ctx, text, args...)
-	return rows, q.d.fault(err)
+	return rows, q.translate(err)
 }
 
 // QueryRow runs a statement that gives at most one row.
 func (q reader) QueryRow(ctx context.Context, text string, args ...any) Row {
-	return row{q.d, q.tx.QueryRowContext(ctx, text, args...)}
+	return row{q, q.tx.QueryRowContext(ctx, text, args...)}
 }
 
 type row struct {
-	d *DB
+	q reader
 	r *sql.Row
 }
 
-func (r row) Scan(dest ...any) error { return r.d.fault(r.r.Scan(dest...)) }
+func (r row) Scan(dest ...any) error { return r.q.translate(r.r.Scan(dest...)) }
 
 // Exec runs one statement and returns the rows affected.
 func (t *Tx) Exec(ctx context.Context, text string, args ...any) (int64, error) {
 	res, err := t.tx.ExecContext(ctx, text, args...)
 	if err != nil {
-		return 0, t.d.fault(err)
+		return 0, t.translate(err)
 	}
 	return res.RowsAffected()
 }
@@ -111,7 +113,14 @@ func Scalar[T any](r Row) (T, error) {
 	return v, r.Scan(&v)
 }
 
-func (q reader) translate(err error) error { return q.d.fault(err) }
+// translate also notes that the engine refused a statement: PostgreSQL then refuses all others of the transaction, SQLite would go on.
+func (q reader) translate(err error) error {
+	out := q.d.fault(err)
+	if err != nil && q.broken != nil && *q.broken == nil && !errors.Is(err, sql.ErrNoRows) && q.d.driver.Translate(err) != err { //nolint:errorlint // identity: was it translated?
+		*q.broken = out
+	}
+	return out
+}
 
 func translate(q Querier, err error) error {
 	if r, ok := q.(interface{ translate(error) error }); ok {
@@ -154,7 +163,8 @@ func (d *DB) once(ctx context.Context, f func(context.Context, *Tx) error) (err 
 	if err != nil {
 		return err
 	}
-	tx := &Tx{reader: reader{d, raw}}
+	var broken error
+	tx := &Tx{reader: reader{d, raw, &broken}}
 	done := false
 	defer func() {
 		if !done { // f panicked or failed
@@ -163,6 +173,9 @@ func (d *DB) once(ctx context.Context, f func(context.Context, *Tx) error) (err 
 	}()
 	if err := f(context.WithValue(ctx, txKey{d.shared}, tx), tx); err != nil {
 		return err
+	}
+	if broken != nil {
+		return ErrAborted.Wrap(broken)
 	}
 	if err := raw.Commit(); err != nil {
 		return err
@@ -193,5 +206,5 @@ func (d *DB) Read(ctx context.Context, f func(ctx context.Context, q *Query) err
 		return d.fault(err)
 	}
 	defer func() { _ = raw.Rollback() }() // nothing to commit
-	return d.fault(f(ctx, &Query{reader{d, raw}}))
+	return d.fault(f(ctx, &Query{reader{d, raw, nil}}))
 }

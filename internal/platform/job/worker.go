@@ -34,6 +34,7 @@ type Worker struct {
 	Metrics  prometheus.Registerer // nil = none
 
 	lanes map[string]*lane
+	said  time.Time    // when this process last said that it lives
 	skew  atomic.Int64 // nanoseconds that the database's clock is ahead
 	m     *metrics
 	runs  sync.WaitGroup
@@ -357,6 +358,10 @@ func (w *Worker) outcome(r *Run, e Entry, err, cause error) (result string, writ
 
 // announce says which lanes and kinds this process works on; first also makes the lanes and the schedules.
 func (w *Worker) announce(ctx context.Context, first bool) error {
+	if !first && time.Since(w.said) < alive/3 {
+		return nil
+	}
+	w.said = time.Now()
 	if skew, err := w.DB.Skew(ctx); err == nil {
 		w.skew.Store(int64(skew))
 	}

@@ -167,6 +167,16 @@ func runErrors(ctx context.Context, t *testing.T, d *db.DB) {
 	require.ErrorIs(t, d.Tx(context.Background(), nothing), db.ErrNoTenant)
 	require.ErrorIs(t, d.Read(context.Background(), func(context.Context, *db.Query) error { return nil }), db.ErrNoTenant)
 	require.NoError(t, d.System().Tx(context.Background(), nothing))
+	before := count(t, d)
+	require.ErrorIs(t, d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := tx.Exec(ctx, insertThing, "e9", "nine", 0, 0.0, false, []byte{}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, insertThing, "e1", "again", 0, 0.0, false, []byte{})
+		require.ErrorIs(t, err, db.ErrDuplicate)
+		return nil // goes on as if nothing had happened
+	}), db.ErrAborted)
+	require.Equal(t, before, count(t, d))
 	miss := errors.New("miss")
 	require.ErrorIs(t, db.Guard(0, nil, miss), miss)
 	require.NoError(t, db.Guard(1, nil, miss))
