@@ -8,7 +8,7 @@ import (
 // Format names the way in which a family of models writes tool calls and reasoning.
 type Format struct {
 	Tools     string // a key of the table of families; "" = plain text
-	Reasoning bool   // <think> ... </think>
+	Reasoning bool   // <think>…</think> or [THINK]…[/THINK]
 }
 
 // family is how one kind of models writes calls.
@@ -25,17 +25,25 @@ var families = map[string]*family{
 	"hermes":     {open: []string{"<tool_call>"}, marks: []string{"<tool_call>"}, read: readHermes},
 	"qwen-coder": {open: []string{"<tool_call>", "<function="}, marks: []string{"<function=", "<parameter="}, read: readQwenCoder},
 	"glm":        {open: []string{"<tool_call>"}, marks: []string{"<tool_call>", "<arg_key>"}, read: readGLM},
+	"granite":    {open: []string{"<|tool_call|>"}, marks: []string{"<|tool_call|>"}, read: marked("<|tool_call|>", "<|end_of_text|>")},
+	"nemotron":   {open: []string{"<TOOLCALL>"}, marks: []string{"<TOOLCALL>"}, read: marked("<TOOLCALL>", "</TOOLCALL>")},
 	"llama3":     {open: []string{"<|python_tag|>"}, bare: true, marks: []string{"<|start_header_id|>", "tools"}, read: readLlama3},
 	"mistral":    {open: []string{"[TOOL_CALLS]"}, shortID: true, marks: []string{"[TOOL_CALLS]"}, read: readMistral},
 	"deepseek":   {open: []string{dsCalls, dsCall}, marks: []string{dsCall}, read: readDeepSeek},
 }
 
 // order is that in which marks are looked for: the special ones first.
-var order = []string{"qwen-coder", "glm", "deepseek", "mistral", "hermes", "llama3"}
+var order = []string{"qwen-coder", "glm", "deepseek", "mistral", "granite", "nemotron", "hermes", "llama3"}
+
+// readHermes reads the form that most families have taken over.
+var readHermes = marked("<tool_call>", "</tool_call>")
 
 // FormatOf finds the format by the markers in the text of a chat template.
 func FormatOf(template string) Format {
-	f := Format{Reasoning: strings.Contains(template, thinkOpen) || strings.Contains(template, thinkClose)}
+	f := Format{}
+	for _, m := range thinkMarks {
+		f.Reasoning = f.Reasoning || strings.Contains(template, m.open) || strings.Contains(template, m.stop)
+	}
 	for _, name := range order {
 		all := true
 		for _, m := range families[name].marks {
@@ -64,34 +72,59 @@ func expect(text string, i int, mark string) (end int, found, possible bool) {
 	return i, false, strings.HasPrefix(mark, rest)
 }
 
-// readHermes reads <tool_call>{"name":…,"arguments":…}</tool_call>, several objects in one pair of marks too. The end mark may lack.
-func readHermes(p *Parser, text string, end bool) (int, []callText, readState) {
-	at := skip(text, len("<tool_call>"))
-	if at == len(text) && !end {
-		return 0, nil, needMore
+// marked returns the reader of {"name":…,"arguments":…}, or a list of such objects, behind a mark. The end mark may lack.
+func marked(open, stop string) func(p *Parser, text string, end bool) (int, []callText, readState) {
+	return func(p *Parser, text string, end bool) (int, []callText, readState) {
+		at := skip(text, len(open))
+		if at == len(text) && !end {
+			return 0, nil, needMore
+		}
+		if at == len(text) || text[at] != '{' && text[at] != '[' {
+			return len(open), nil, notCall
+		}
+		p.scan.pos = max(p.scan.pos, at)
+		to := p.scan.end(text)
+		if text[at] == '{' {
+			p.show(text, at, to)
+		}
+		if to < 0 {
+			return 0, nil, needMore
+		}
+		calls, ok := jsonCalls(text[at:to])
+		if !ok {
+			return to, nil, notCall
+		}
+		n, found, possible := expect(text, to, stop)
+		switch {
+		case !found && possible && !end:
+			p.scan.pos, p.scan.depth = to-1, 1 // look at the last bracket again
+			return 0, nil, needMore
+		case !found:
+			n = to
+		}
+		return n, calls, isCall
 	}
-	if at == len(text) || text[at] != '{' {
-		return len("<tool_call>"), nil, notCall
+}
+
+// jsonCalls reads one call or a list of calls.
+func jsonCalls(text string) ([]callText, bool) {
+	if text[0] == '{' {
+		c, ok := jsonCall(text)
+		return []callText{c}, ok
 	}
-	p.scan.pos = max(p.scan.pos, at)
-	stop := p.scan.end(text)
-	p.show(text, at, stop)
-	if stop < 0 {
-		return 0, nil, needMore
+	var raws []json.RawMessage
+	if json.Unmarshal([]byte(text), &raws) != nil || len(raws) == 0 {
+		return nil, false
 	}
-	c, ok := jsonCall(text[at:stop])
-	if !ok {
-		return stop, nil, notCall
+	var calls []callText
+	for _, raw := range raws {
+		c, ok := jsonCall(string(raw))
+		if !ok {
+			return nil, false
+		}
+		calls = append(calls, c)
 	}
-	n, found, possible := expect(text, stop, "</tool_call>")
-	switch {
-	case !found && possible && !end:
-		p.scan.pos, p.scan.depth = stop-1, 1 // look at the last brace again
-		return 0, nil, needMore
-	case !found:
-		n = stop
-	}
-	return n, []callText{c}, isCall
+	return calls, true
 }
 
 // readLlama3 reads {"name":…,"parameters":…}, bare or behind <|python_tag|>; several are parted by semicolons.
@@ -136,17 +169,9 @@ func readMistral(p *Parser, text string, end bool) (int, []callText, readState) 
 	if stop < 0 {
 		return 0, nil, needMore
 	}
-	var raws []json.RawMessage
-	if json.Unmarshal([]byte(text[at:stop]), &raws) != nil || len(raws) == 0 {
+	calls, ok := jsonCalls(text[at:stop])
+	if !ok {
 		return stop, nil, notCall
-	}
-	var calls []callText
-	for _, raw := range raws {
-		c, ok := jsonCall(string(raw))
-		if !ok {
-			return stop, nil, notCall
-		}
-		calls = append(calls, c)
 	}
 	return stop, calls, isCall
 }

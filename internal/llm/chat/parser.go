@@ -28,31 +28,30 @@ type Parser struct {
 	reasons bool
 	types   map[string]map[string]string // of parameters by tool, for families that write arguments as text
 
-	mode   mode
-	begun  bool   // something was reported since the last marker
-	held   string // white space before a call that is being read: dropped with it, shown if it is none
-	trim   string // bytes to drop before the next content
-	buf    string // text not yet understood
-	scan   jsonScan
-	early  earlyCall
-	calls  int
-	broken bool
-	out    []Delta
+	mode      mode
+	thinkStop string
+	begun     bool   // something was reported since the last marker
+	held      string // white space before a call that is being read: dropped with it, shown if it is none
+	trim      string // bytes to drop before the next content
+	buf       string // text not yet understood
+	scan      jsonScan
+	early     earlyCall
+	calls     int
+	broken    bool
+	out       []Delta
 }
 
 type mode uint8
 
 const (
 	atStart   mode = iota // nothing but white space so far: reasoning or bare JSON may begin
-	inThought             // within <think>
+	inThought             // within the marks of reasoning
 	inContent
 	inCall // behind a marker of the family
 )
 
-const (
-	thinkOpen  = "<think>"
-	thinkClose = "</think>"
-)
+// thinkMarks are the ways to mark reasoning.
+var thinkMarks = []struct{ open, stop string }{{"<think>", "</think>"}, {"[THINK]", "[/THINK]"}}
 
 // NewParser returns a Parser for one answer. tools says whether the request offered any: without, call markers are plain text. prompt is the end of the rendered prompt: a template that opened
 // the reasoning itself makes the answer start inside it.
@@ -61,8 +60,10 @@ func NewParser(f Format, tools bool, prompt string) *Parser {
 	if tools {
 		p.family = families[f.Tools]
 	}
-	if f.Reasoning && strings.HasSuffix(strings.TrimRight(prompt, " \n"), thinkOpen) {
-		p.mode = inThought
+	for _, m := range thinkMarks {
+		if f.Reasoning && strings.HasSuffix(strings.TrimRight(prompt, " \n"), m.open) {
+			p.mode, p.thinkStop = inThought, m.stop
+		}
 	}
 	return p
 }
@@ -199,13 +200,15 @@ func (p *Parser) start(end bool) bool {
 		return false
 	}
 	if p.reasons {
-		if strings.HasPrefix(rest, thinkOpen) {
-			p.buf = rest[len(thinkOpen):]
-			p.mode = inThought
-			return true
-		}
-		if !end && strings.HasPrefix(thinkOpen, rest) {
-			return false
+		for _, m := range thinkMarks {
+			if strings.HasPrefix(rest, m.open) {
+				p.buf = rest[len(m.open):]
+				p.mode, p.thinkStop = inThought, m.stop
+				return true
+			}
+			if !end && strings.HasPrefix(m.open, rest) {
+				return false
+			}
 		}
 	}
 	p.mode = inContent
@@ -222,13 +225,13 @@ func (p *Parser) thought() bool {
 	if !p.begun {
 		p.buf = strings.TrimLeft(p.buf, "\n")
 	}
-	if i := strings.Index(p.buf, thinkClose); i >= 0 {
+	if i := strings.Index(p.buf, p.thinkStop); i >= 0 {
 		p.reasoning(strings.TrimRight(p.buf[:i], " \n"))
-		p.buf = p.buf[i+len(thinkClose):]
+		p.buf = p.buf[i+len(p.thinkStop):]
 		p.mode, p.begun, p.reasons, p.trim = atStart, false, false, "\n"
 		return true
 	}
-	keep := len(p.buf) - partial(p.buf, thinkClose)
+	keep := len(p.buf) - partial(p.buf, p.thinkStop)
 	keep = len(strings.TrimRight(p.buf[:keep], " \n"))
 	if keep == 0 {
 		return false
