@@ -141,7 +141,7 @@ func (h *handler) secure(head http.Header) {
 	head.Set("Content-Security-Policy", h.policy)
 	head.Set("Referrer-Policy", "same-origin")
 	head.Set("Cross-Origin-Opener-Policy", "same-origin")
-	head.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), midi=()")
+	head.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), midi=()")
 	head.Set("X-Frame-Options", "DENY")
 }
 

@@ -17,9 +17,11 @@ export function useLoad<T>(o: LoadOptions<T>) {
   const q = useQuery<T, Error>({ key: o.key, query: ({ signal }) => o.query(signal), enabled: o.enabled ?? (() => true), staleTime: 1000 })
   const problem = computed<Problem | null>(() => (q.error.value ? toProblem(q.error.value) : null))
   let timer = 0
+  /** What was deleted or may not be seen any more is not asked for again. */
+  const gone = (): boolean => [403, 404].includes(problem.value?.status ?? 0)
   function plan(): void {
     clearTimeout(timer)
-    const ms = o.every?.(q.data.value) ?? 0
+    const ms = gone() ? 0 : (o.every?.(q.data.value) ?? 0)
     if (!ms || document.hidden) return
     timer = window.setTimeout(async () => {
       if (o.enabled?.() !== false) await q.refetch().catch(() => undefined)
@@ -42,13 +44,14 @@ export function useLoad<T>(o: LoadOptions<T>) {
       document.removeEventListener('visibilitychange', visible)
     })
   }
-  return { data: q.data, problem, pending: q.isPending, loading: q.isLoading, reload: () => void q.refetch().catch(() => undefined) }
+  const data = computed(() => (gone() ? undefined : q.data.value))
+  return { data, problem, pending: q.isPending, loading: q.isLoading, reload: () => void q.refetch().catch(() => undefined) }
 }
 
 /** Marks everything under these keys as old and loads again what is in sight. */
 export function useInvalidate() {
   const cache = useQueryCache()
-  return (...keys: EntryKey[]) => Promise.all(keys.map((key) => cache.invalidateQueries({ key })))
+  return (...keys: EntryKey[]) => Promise.allSettled(keys.map((key) => cache.invalidateQueries({ key })))
 }
 
 /** A list that grows by pages; it starts again when the filter changes. */

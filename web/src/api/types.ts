@@ -3,7 +3,7 @@
 export interface List<T> { items: T[]; next: string | null }
 export interface ReasonInfo { code: string; message: string; hint?: string; at?: string }
 
-export interface AuthConfig { setup_required: boolean; registration: string; version: string; password: { min_length: number }; demo_model: boolean }
+export interface AuthConfig { setup_required: boolean; setup_code_required?: boolean; registration: string; version: string; password: { min_length: number }; demo_model: boolean }
 
 export type Role = 'owner' | 'admin' | 'developer' | 'viewer'
 export interface UserProfile { first_name?: string; last_name?: string; avatar_url?: string; organization?: string }
@@ -45,12 +45,11 @@ export interface Deployment {
   config?: { max_tokens?: number; temperature?: number; top_p?: number }; need?: Need | null; measured_bytes?: number; replicas?: Replica[] | null
   live?: { running: number; waiting: number; kv_usage: number; tokens_per_s: number; ttft_ms_p50: number; requests_total: number } | null; created_at: string; updated_at: string; rev: number
 }
-export interface Transition { id?: string; at: string; from?: string; to?: string; state?: string; reason?: ReasonInfo | null; replica_id?: string; message?: string }
+export interface Transition { id?: string; at: string; from?: string; to?: string; state?: string; reason?: ReasonInfo | null; replica_id?: string; attempt?: number; message?: string }
 export interface MetricSeries { key: string; name?: { zh?: string; en?: string } | string; unit?: string; group?: string; kind?: string; points?: [number, number | null][] | { at: string; value: number | null }[] }
 export interface Metrics { series?: MetricSeries[]; items?: Record<string, number | string>[] }
-export interface LogLine { at?: string; level?: string; text?: string; message?: string; replica_id?: string }
+export interface LogLine { at?: string; level?: string; text: string }
 export interface Fit { fits: boolean; engine?: string; need?: Need | null; have_bytes?: number; max_context?: number; reason?: ReasonInfo | null }
-export interface Engine { name: string; title?: string; available?: boolean; reason?: ReasonInfo | null; formats?: string[] | null }
 
 export interface Provider { id: string; name: string; kind: string; base_url: string; api_key_set: boolean; status?: string; reason?: ReasonInfo | null; created_at: string; updated_at?: string; rev?: number }
 export interface ProviderTest { ok: boolean; latency_ms?: number; error?: ReasonInfo | string | null }

@@ -14,7 +14,7 @@ const global = { plugins: [router, i18n, ui] }
 
 describe('DataTable', () => {
   const rows = [{ id: 'a', name: 'first', n: 1 }, { id: 'b', name: 'second', n: 2 }]
-  const props = { label: 'Things', columns: [{ key: 'name', label: 'Name' }, { key: 'n', label: 'Count', align: 'right' as const }], rows, rowKey: (r: { id: string }) => r.id }
+  const props = { label: 'Things', columns: [{ key: 'name', label: 'Name' }, { key: 'n', label: 'Count', align: 'right' as const }], rows, rowKey: (r: unknown) => (r as { id: string }).id }
   it('has a head for every column and a row for every item', () => {
     const w = mount(DataTable, { props, global })
     expect(w.findAll('th').map((x) => x.text())).toEqual(['Name', 'Count'])

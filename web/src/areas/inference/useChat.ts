@@ -22,6 +22,12 @@ export function bodyParameters(p: Parameters): Record<string, unknown> {
   return out
 }
 
+/** Tokens per second after the first one; an answer that came in one piece is measured over the whole wait. */
+export function rate(tokens: number, began: number, first: number, last: number): number | undefined {
+  if (!first || tokens < 1) return undefined
+  return last > first && tokens > 1 ? ((tokens - 1) / (last - first)) * 1000 : (tokens / Math.max(last - began, 1)) * 1000
+}
+
 /** A conversation with one model: streams an answer, can be stopped, and can answer again. */
 export function useChat() {
   const turns = shallowRef<Turn[]>([])
@@ -104,7 +110,7 @@ export function useChat() {
     change(id, {
       content: text, running: false, problem, finish: finish || undefined,
       ttft: first ? first - began : undefined,
-      speed: tokens > 1 && last > first ? ((tokens - 1) / (last - first)) * 1000 : undefined,
+      speed: rate(tokens, began, first, last),
       promptTokens: usage?.prompt_tokens, completionTokens: usage?.completion_tokens,
     })
     running.value = false

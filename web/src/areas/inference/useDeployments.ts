@@ -1,8 +1,8 @@
 import { computed, onBeforeUnmount, onMounted, ref, shallowRef } from 'vue'
 import { del, get, patch, post, send, seg } from '@/api/client'
-import { toProblem, type Problem } from '@/api/problem'
+import { readProblem, toProblem, type Problem } from '@/api/problem'
 import { useAction, useInvalidate, useLoad } from '@/api/query'
-import type { Deployment, Engine, Fit, List, LogLine, Metrics, Model, Provider, Transition } from '@/api/types'
+import type { Deployment, Fit, List, LogLine, Metrics, Model, Provider, Transition } from '@/api/types'
 
 const moving = ['pending', 'starting', 'updating', 'deleting']
 export const base = (name: string): string => `/inference/deployments/${seg(name)}`
@@ -26,7 +26,7 @@ export function useDeploymentActions() {
   })
   const remove = useAction(async (d: Deployment) => {
     await del(base(d.name))
-    await invalidate(['inference'])
+    void invalidate(['inference', 'deployments'])
     return true
   })
   const change = useAction(async (d: Deployment, body: Record<string, unknown>) => {
@@ -76,18 +76,24 @@ export function useLogs(name: () => string) {
   return { lines, problem, follow, ready, load }
 }
 
+/** The log is one record a line: JSON with time, level, msg and further fields, or the plain text of a library. */
 async function readLogs(name: string): Promise<LogLine[]> {
-  const answer = await get<List<LogLine | string> | { lines: (LogLine | string)[] } | (LogLine | string)[]>(`${base(name)}/logs`, { tail: 500 })
-  const all = Array.isArray(answer) ? answer : 'items' in answer ? answer.items : answer.lines
-  return (all ?? []).map((l) => (typeof l === 'string' ? { text: l } : l))
+  const res = await send('GET', `${base(name)}/logs`, { query: { tail: 500 }, headers: { Accept: 'text/plain, application/x-ndjson' } })
+  if (!res.ok) throw await readProblem(res)
+  return (await res.text()).split('\n').filter(Boolean).map(parseLine)
 }
 
-export function useEngines() {
-  return useLoad({ key: () => ['inference', 'engines'], query: async (signal) => {
-    const a = await get<List<Engine> | Engine[]>('/inference/engines', {}, { signal })
-    return Array.isArray(a) ? a : a.items
-  } })
+export function parseLine(line: string): LogLine {
+  try {
+    const { time, level, msg, component: _c, replica: _r, attempt: _a, ...rest } = JSON.parse(line) as Record<string, unknown>
+    if (typeof msg !== 'string') return { text: line }
+    const fields = Object.entries(rest).map(([k, v]) => `${k}=${typeof v === 'string' && !/[\s"=]/.test(v) ? v : JSON.stringify(v)}`)
+    return { at: typeof time === 'string' ? time : undefined, level: typeof level === 'string' ? level : undefined, text: [msg, ...fields].join(' ') }
+  } catch {
+    return { text: line }
+  }
 }
+
 export function useDeployableModels() {
   return useLoad({ key: () => ['model', 'list'], query: (signal) => get<List<Model>>('/models', { limit: 200 }, { signal }) })
 }
@@ -101,6 +107,6 @@ export async function providerModels(id: string): Promise<string[]> {
 }
 export async function fit(model: string, context: number, concurrency: number, signal: AbortSignal): Promise<Fit> {
   const res = await send('POST', '/inference/fit', { body: { model, ...(context ? { context } : {}), ...(concurrency ? { concurrency } : {}) }, signal })
-  if (!res.ok) throw await (await import('@/api/problem')).readProblem(res)
+  if (!res.ok) throw await readProblem(res)
   return (await res.json()) as Fit
 }

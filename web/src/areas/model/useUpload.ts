@@ -41,11 +41,12 @@ export function nameFrom(text: string): string {
   return text.replace(/\.(gguf|safetensors)$/i, '').replace(/-0+1-of-0+\d+$/, '').toLowerCase().replace(/[^a-z0-9._-]+/g, '-').replace(/^[^a-z0-9]+|[^a-z0-9]+$/g, '').slice(0, 96)
 }
 
-export function useUpload() {
+export function useUpload(existing: string) {
   const session = useSession()
   const invalidate = useInvalidate()
   const files = ref<FileRow[]>([])
-  const form = reactive({ name: '', description: '', message: '' })
+  const resumed = interrupted()?.name
+  const form = reactive({ name: existing, description: '', message: '' })
   const phase = ref<Phase>('choose')
   const problem = shallowRef<Problem | null>(null)
   const speed = ref(0)
@@ -72,13 +73,16 @@ export function useUpload() {
     files.value = files.value.filter((f) => f.path !== path)
   }
 
-  async function findOrCreate(): Promise<Model> {
-    const found = await get<Model>(`/models/${seg(form.name)}`).catch((e: unknown) => {
-      const p = toProblem(e)
-      if (p.status === 404) return null
-      throw p
-    })
-    return found ?? (await post<Model>('/models', { name: form.name, ...(form.description ? { description: form.description } : {}) }))
+  /** The model that the files belong to: the one that was opened or whose upload goes on, else a new one. A name that somebody else took is a problem to show. */
+  async function target(): Promise<Model> {
+    if (existing || resumed === form.name) {
+      const found = await get<Model>(`/models/${seg(form.name)}`).catch((e: unknown) => {
+        if (!existing && toProblem(e).status === 404) return null
+        throw e
+      })
+      if (found) return found
+    }
+    return post<Model>('/models', { name: form.name, ...(form.description ? { description: form.description } : {}) })
   }
 
   async function one(row: FileRow, id: string): Promise<void> {
@@ -119,7 +123,7 @@ export function useUpload() {
       sentBefore = sent.value
     }, 1000)
     try {
-      model ??= await findOrCreate()
+      model ??= await target()
       const todo = files.value.filter((f) => f.state !== 'done')
       const next = async (): Promise<void> => {
         for (let row = todo.shift(); row && phase.value === 'running'; row = todo.shift()) await one(row, model!.id)

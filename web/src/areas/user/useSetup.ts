@@ -56,6 +56,6 @@ export function useSetup() {
     const name = upstream.model.toLowerCase().replace(/[^a-z0-9._-]+/g, '-').replace(/^[^a-z0-9]+/, '') || 'model'
     await serve({ name, provider: provider.value.id, upstream_model: upstream.model, engine: 'openai' })
   })
-  const needsCode = computed(() => create.problem.value?.code === 'user.setup_code' || account.code !== '')
+  const needsCode = computed(() => session.config?.setup_code_required === true || create.problem.value?.code === 'user.setup_code' || account.code !== '')
   return { account, upstream, upstreamModels, provider, waiting, stage, create, demo, connect, deployUpstream, needsCode }
 }

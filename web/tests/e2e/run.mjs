@@ -1,0 +1,270 @@
+// From an empty folder to the first answer, a key and its usage, with real clicks; then every page in both themes, both languages and on a phone.
+import { existsSync, writeFileSync, mkdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { chromiumPath, examine, fail, launch, open, problems, startServer } from './lib.mjs'
+
+const bin = process.env.MAAS_BIN ? resolve(process.env.MAAS_BIN) : ''
+if (!bin || !existsSync(bin) || !existsSync(chromiumPath)) {
+  console.error(`SKIP: ${!bin ? 'MAAS_BIN names no binary' : !existsSync(bin) ? `${bin} is missing` : `${chromiumPath} is missing`}`)
+  process.exit(process.env.MAAS_TEST_STRICT ? 1 : 0)
+}
+const email = 'owner@example.com'
+const password = 'correct horse battery'
+const server = await startServer(bin)
+const browser = await launch()
+let passed = 0
+
+async function step(name, f) {
+  const began = Date.now()
+  try {
+    await f()
+    passed++
+    console.log(`ok    ${name} (${Date.now() - began} ms)`)
+  } catch (e) {
+    fail(name, e.stack ?? e.message)
+    return false
+  }
+  return true
+}
+
+async function scenario() {
+  const { page, context, expectStatus } = await open(browser, server.base)
+  const button = (name) => page.getByRole('button', { name, exact: true })
+  const began = Date.now()
+
+  await step('set-up refuses a short password and keeps what was typed', async () => {
+    await page.goto(`${server.base}/`)
+    await page.waitForURL('**/setup')
+    await page.getByLabel('Your name').fill('Lin Wei')
+    await page.getByLabel('Team name').fill('Acme AI')
+    await page.getByLabel('E-mail').fill(email)
+    await page.getByLabel('Password').fill('password123')
+    expectStatus(422)
+    expectStatus(400)
+    await button('Create the account').click()
+    await page.locator('[id$=-error], [role=alert]').first().waitFor()
+    if ((await page.getByLabel('E-mail').inputValue()) !== email) throw new Error('the e-mail was lost')
+  })
+  await step('set-up makes the owner', async () => {
+    await page.getByLabel('Password').fill(password)
+    await button('Create the account').click()
+    await page.getByRole('heading', { name: 'Choose a first model' }).waitFor()
+    await examine(page, 'setup-model', { theme: 'light', lang: 'en', width: 1360 })
+  })
+  await step('the demo model starts and the playground opens', async () => {
+    await button('Start the demo model').click()
+    await page.waitForURL('**/playground**', { timeout: 60_000 })
+  })
+  await step('an answer streams', async () => {
+    await page.getByLabel('Message').fill('1 2 3 4')
+    await page.keyboard.press('Enter')
+    await page.locator('article[aria-busy=false]').first().waitFor({ timeout: 60_000 })
+    const text = await page.locator('article .md').first().innerText()
+    if (!text.trim()) throw new Error('the answer is empty')
+    await page.getByText(/tok\/s/).first().waitFor()
+    await examine(page, 'playground-answer', { theme: 'light', lang: 'en', width: 1360 })
+    console.log(`      from the empty folder to the first answer: ${((Date.now() - began) / 1000).toFixed(1)} s`)
+    if (Date.now() - began > 60_000) fail('first answer', 'took more than 60 s')
+  })
+  await step('stop, raw exchange and code', async () => {
+    await page.getByRole('button', { name: 'Request and response' }).first().click()
+    await page.getByRole('dialog').getByText('HTTP 200').waitFor()
+    await page.keyboard.press('Escape')
+    await page.getByRole('button', { name: 'View code' }).click()
+    await page.getByRole('dialog').getByText('/v1/chat/completions').first().waitFor()
+    for (const name of ['Python', 'TypeScript', 'Go']) await page.getByRole('dialog').getByRole('button', { name, exact: true }).click()
+    await examine(page, 'playground-code', { theme: 'light', lang: 'en', width: 1360 })
+    await page.keyboard.press('Escape')
+  })
+  let secret = ''
+  await step('a key is made, shown once and works', async () => {
+    await page.goto(`${server.base}/keys`)
+    await button('Create a key').first().click()
+    await page.getByRole('dialog').getByLabel('Name').fill('laptop')
+    await page.getByRole('dialog').getByRole('button', { name: 'Create a key' }).click()
+    await page.getByText('Copy it now').waitFor()
+    secret = (await page.locator('section code').first().innerText()).trim()
+    await examine(page, 'key-made', { theme: 'light', lang: 'en', width: 1360 })
+    const models = await fetch(`${server.base}/v1/models`, { headers: { Authorization: `Bearer ${secret}` } })
+    if (!models.ok) throw new Error(`GET /v1/models with the key: ${models.status} ${await models.text()}`)
+    const name = (await models.json()).data[0].id
+    const res = await fetch(`${server.base}/v1/chat/completions`, { method: 'POST', headers: { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/json' }, body: JSON.stringify({ model: name, messages: [{ role: 'user', content: '1 2 3' }], max_tokens: 8 }) })
+    if (!res.ok) throw new Error(`chat with the key: ${res.status} ${await res.text()}`)
+    await page.reload()
+    if ((await page.content()).includes(secret)) throw new Error('the key is shown again')
+  })
+  await step('usage counts both calls', async () => {
+    for (let i = 0; ; i++) {
+      await page.goto(`${server.base}/usage`)
+      await page.getByRole('heading', { name: 'Usage' }).waitFor()
+      await page.waitForTimeout(800)
+      if ((await page.locator('tbody tr').count()) >= 2) break
+      if (i > 8) throw new Error('fewer than two requests are shown after ten seconds')
+      await page.waitForTimeout(500)
+    }
+    await page.getByText('laptop').first().waitFor()
+    const [csv] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'CSV' }).click()])
+    if (!/^usage-.*\.csv$/.test(csv.suggestedFilename())) throw new Error(csv.suggestedFilename())
+  })
+  await step('the key is revoked', async () => {
+    await page.goto(`${server.base}/keys`)
+    await page.getByRole('button', { name: 'Actions for laptop' }).click()
+    await page.getByRole('menuitem', { name: 'Revoke' }).click()
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click()
+    await page.getByText('Revoked').waitFor()
+    await page.waitForTimeout(1100)
+    const res = await fetch(`${server.base}/v1/models`, { headers: { Authorization: `Bearer ${secret}` } })
+    if (res.status !== 401) throw new Error(`the revoked key still gets ${res.status}`)
+  })
+  await step('a file that is no model is refused with a reason', async () => {
+    mkdirSync(join(server.dir, 'in'), { recursive: true })
+    const file = join(server.dir, 'in', 'broken.gguf')
+    writeFileSync(file, Buffer.concat([Buffer.from('GGUF'), Buffer.alloc(4096, 7)]))
+    await page.goto(`${server.base}/models/upload`)
+    await page.locator('input[type=file]').first().setInputFiles(file)
+    await page.getByRole('button', { name: 'Upload', exact: true }).click()
+    await page.waitForURL('**/models/broken/versions', { timeout: 30_000 })
+    await page.getByText(/Rejected|Failed/).first().waitFor({ timeout: 30_000 })
+    await page.goto(`${server.base}/models/broken/report`)
+    await page.getByText('Refused').first().waitFor()
+  })
+  await step('a wizard can be done by keyboard alone', async () => {
+    await page.goto(`${server.base}/models`)
+    await page.locator('tbody tr a').nth(1).waitFor()
+    const name = (await page.locator('tbody tr a').allInnerTexts()).find((n) => n !== 'broken')
+    await page.goto(`${server.base}/deployments/new/source?model=${encodeURIComponent(name)}`)
+    await page.getByLabel('Public name').focus()
+    await page.keyboard.press('ControlOrMeta+a')
+    await page.keyboard.type('second')
+    await page.keyboard.press('Enter')
+    await page.waitForURL('**/resources')
+    await page.getByText('It fits', { exact: true }).waitFor()
+    await examine(page, 'wizard-resources', { theme: 'light', lang: 'en', width: 1360 })
+    await page.getByRole('button', { name: 'Next' }).focus()
+    await page.keyboard.press('Enter')
+    await page.waitForURL('**/review')
+    await examine(page, 'wizard-review', { theme: 'light', lang: 'en', width: 1360 })
+    await page.getByRole('button', { name: 'Deploy', exact: true }).focus()
+    await page.keyboard.press('Enter')
+    await page.waitForURL('**/deployments/second/overview')
+    await page.getByRole('link', { name: 'Open in playground' }).waitFor({ timeout: 60_000 })
+  })
+  await step('a deployment is stopped, started and deleted', async () => {
+    const more = page.getByRole('button', { name: 'Actions for second' })
+    await more.click()
+    await page.getByRole('menuitem', { name: 'Stop' }).click()
+    await page.getByText('Stopped').first().waitFor()
+    await more.click()
+    await page.getByRole('menuitem', { name: 'Delete' }).click()
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
+    await page.waitForURL('**/deployments')
+  })
+  await step('the palette finds and goes', async () => {
+    await page.goto(`${server.base}/`)
+    await page.getByRole('heading', { name: 'Overview' }).waitFor()
+    await page.keyboard.press('ControlOrMeta+k')
+    await page.getByRole('dialog').waitFor()
+    await page.waitForTimeout(400)
+    await examine(page, 'palette', { theme: 'light', lang: 'en', width: 1360 })
+    await page.keyboard.type('usage')
+    await page.waitForTimeout(300)
+    await page.keyboard.press('Enter')
+    await page.waitForURL('**/usage')
+    await page.getByRole('dialog').waitFor({ state: 'detached' })
+    await page.keyboard.press('g')
+    await page.keyboard.press('j')
+    await page.waitForURL('**/jobs')
+  })
+  await step('a person is added and suspended', async () => {
+    await page.goto(`${server.base}/team`)
+    await page.getByRole('button', { name: 'Add a person' }).click()
+    await page.getByRole('dialog').getByLabel('E-mail').fill('mara@example.com')
+    await page.getByRole('dialog').getByLabel('First name').fill('Mara')
+    await page.getByRole('dialog').getByRole('button', { name: 'Add a person' }).click()
+    await page.getByRole('dialog').getByText('The account is ready').waitFor()
+    await page.getByRole('dialog').getByRole('button', { name: 'Done' }).click()
+    await page.getByRole('button', { name: 'Actions for Mara' }).click()
+    await page.getByRole('menuitem', { name: 'Suspend' }).click()
+    await page.getByRole('dialog').getByRole('button', { name: 'Suspend' }).click()
+    await page.getByText('Suspended').waitFor()
+  })
+  await step('the session survives a reload and ends on sign-out', async () => {
+    await page.goto(`${server.base}/profile/security`)
+    await page.getByText('This one').waitFor()
+    await page.reload()
+    await page.getByText('This one').waitFor()
+    const second = await context.newPage()
+    await second.goto(`${server.base}/`)
+    await second.getByRole('heading', { name: 'Overview' }).waitFor()
+    await page.locator('aside').getByRole('button').last().click()
+    await page.getByRole('menuitem', { name: 'Sign out' }).click()
+    await page.waitForURL('**/login')
+    await second.waitForURL('**/login')
+    await second.close()
+  })
+  await step('sign-in refuses a wrong password, then goes where one wanted', async () => {
+    await page.goto(`${server.base}/jobs`)
+    await page.waitForURL('**/login?next=/jobs')
+    await page.getByLabel('E-mail').fill(email)
+    await page.getByLabel('Password').fill('not the password')
+    expectStatus(401)
+    await button('Sign in').click()
+    await page.getByRole('alert').waitFor()
+    await page.getByLabel('Password').fill(password)
+    await button('Sign in').click()
+    await page.waitForURL('**/jobs')
+  })
+  return { context, page }
+}
+
+async function everyPage(context) {
+  const state = await context.storageState()
+  const pages = {
+    overview: '/', playground: '/playground', models: '/models', 'model-versions': '/models/broken/versions', 'model-report': '/models/broken/report', upload: '/models/upload',
+    deployments: '/deployments', wizard: '/deployments/new/source', providers: '/providers', keys: '/keys', usage: '/usage', team: '/team', jobs: '/jobs', profile: '/profile/account', security: '/profile/security', preferences: '/profile/preferences', missing: '/nowhere',
+  }
+  for (const [theme, lang, width, axe] of [['light', 'en', 1360, true], ['dark', 'zh', 1360, true], ['light', 'zh', 390, true], ['dark', 'en', 390, true], ['dark', 'en', 1360, true], ['light', 'zh', 1360, true]]) {
+    await step(`every page, ${theme} ${lang} ${width}`, async () => {
+      const { page, context: own } = await open(browser, server.base, { theme, lang, width, state })
+      await page.goto(`${server.base}/login`)
+      if (new URL(page.url()).pathname === '/login') {
+        await page.locator('input[autocomplete=username]').waitFor()
+        await examine(page, 'login', { theme, lang, width, axe })
+        await page.locator('input[autocomplete=username]').fill(email)
+        await page.locator('input[type=password]').fill(password)
+        await page.locator('button[type=submit]').click()
+        await page.waitForURL((u) => u.pathname !== '/login')
+      }
+      for (const [name, path] of Object.entries(pages)) {
+        await page.goto(server.base + path)
+        await page.locator('main h1').first().waitFor({ state: 'attached' })
+        await examine(page, name, { theme, lang, width, axe })
+      }
+      const first = await page.goto(`${server.base}/deployments`).then(() => page.locator('tbody a').first().getAttribute('href'))
+      for (const tab of ['overview', 'metrics', 'replicas', 'logs']) {
+        await page.goto(server.base + first.replace(/overview$/, tab))
+        await page.locator('main h1').first().waitFor()
+        await page.waitForTimeout(700)
+        await examine(page, `deployment-${tab}`, { theme, lang, width, axe })
+      }
+      if (width < 500) {
+        await page.getByRole('button', { name: lang === 'zh' ? '打开菜单' : 'Open the menu' }).click()
+        await page.getByRole('dialog').waitFor()
+        await page.waitForTimeout(300)
+        await examine(page, 'menu', { theme, lang, width, axe })
+      }
+      await own.close()
+    })
+  }
+}
+
+try {
+  const { context } = await scenario()
+  await context.clearCookies()
+  if (process.env.E2E_PAGES !== '0') await everyPage(context)
+} finally {
+  await browser.close()
+  await server.stop()
+}
+console.log(`${passed} passed, ${problems.length} failed`)
+process.exit(problems.length ? 1 : 0)
