@@ -338,8 +338,10 @@ func (s *Service) resolvePatch(ctx context.Context, d Deployment, replicas []Rep
 
 // patched is the deployment as if it were made anew with the patch.
 func patched(d Deployment, patch Patch) NewDeployment {
-	n := NewDeployment{Name: d.Name, Model: d.Spec.VersionID, Provider: d.Spec.ProviderID, UpstreamModel: d.Spec.UpstreamModel, Engine: d.Spec.Engine, Context: d.Spec.Context, Concurrency: d.Spec.Concurrency,
-		Threads: d.Spec.Threads, Config: d.Spec.Config}
+	n := NewDeployment{
+		Name: d.Name, Model: d.Spec.VersionID, Provider: d.Spec.ProviderID, UpstreamModel: d.Spec.UpstreamModel, Engine: d.Spec.Engine, Context: d.Spec.Context, Concurrency: d.Spec.Concurrency,
+		Threads: d.Spec.Threads, Config: d.Spec.Config,
+	}
 	if patch.Model != nil {
 		n.Model, n.Engine = *patch.Model, "auto"
 	}

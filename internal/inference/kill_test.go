@@ -93,7 +93,7 @@ func server(data string) error {
 			return err
 		}
 		if v.Status == Ready {
-			fmt.Println(v.Replicas[0].PID) //nolint:forbidigo // tells the test
+			fmt.Println(v.Replicas[0].PID)
 			select {}
 		}
 		wait(ctx, 10*time.Millisecond)
@@ -102,7 +102,7 @@ func server(data string) error {
 
 func dataFolder(t *testing.T) string {
 	t.Helper()
-	data, err := os.MkdirTemp("", "k") // t.TempDir is too long for a socket
+	data, err := os.MkdirTemp("", "k") //nolint:usetesting // t.TempDir is too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(data) })
 	b, err := modelgen.GGUF(modelgen.Spec{Ctx: 16384, Dim: 128, Layers: 3})

@@ -3,6 +3,7 @@ package inference
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -262,7 +263,7 @@ func (s *Service) supervise(ctx context.Context, r Replica) *supervisor {
 	}
 	p := newSupervisor(ctx, s, r)
 	s.supervisors[r.ID] = p
-	go p.run()
+	go p.run() //nolint:contextcheck // a supervisor outlives the look that starts it
 	return p
 }
 
@@ -299,10 +300,7 @@ func (s *Service) forget(ctx context.Context, d Deployment) error {
 // publish makes the route table from the picture and the endpoints of our supervisors.
 func (s *Service) publish(all []Deployment, replicas map[string][]Replica) {
 	s.mu.Lock()
-	live := make(map[string]*supervisor, len(s.supervisors))
-	for k, p := range s.supervisors {
-		live[k] = p
-	}
+	live := maps.Clone(s.supervisors)
 	s.mu.Unlock()
 	t := Table{Routes: make([]Route, 0, len(all))}
 	counts := map[ReplicaState]int{}

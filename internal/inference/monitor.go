@@ -162,7 +162,7 @@ func (m *monitor) outcome(o Outcome) {
 		if o.TTFT > 0 && o.Stream { // a whole answer has no first token to see
 			x.ttft = x.ttft.add(o.TTFT.Seconds(), 1)
 			if o.CompletionTokens > 1 && o.Duration > o.TTFT {
-				x.interToken = x.interToken.add((o.Duration-o.TTFT).Seconds()/float64(o.CompletionTokens-1), uint32(min(o.CompletionTokens-1, 1<<20))) //nolint:gosec // bounded
+				x.interToken = x.interToken.add((o.Duration-o.TTFT).Seconds()/float64(o.CompletionTokens-1), uint32(min(o.CompletionTokens-1, 1<<20)))
 			}
 		}
 		if o.Class == OK && o.Duration > 0 {

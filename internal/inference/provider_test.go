@@ -18,6 +18,7 @@ import (
 func TestProviders(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		t.Helper()
 		up := fake.NewServer("gpt-up", 4, 512)
 		up.Key = "sk-right"
 		h := httptest.NewServer(up)

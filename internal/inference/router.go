@@ -2,6 +2,7 @@ package inference
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -146,14 +147,7 @@ type Tried struct {
 // Len is the number of attempts made.
 func (t *Tried) Len() int { return len(t.ids) }
 
-func (t *Tried) has(id string) bool {
-	for _, have := range t.ids {
-		if have == id {
-			return true
-		}
-	}
-	return false
-}
+func (t *Tried) has(id string) bool { return slices.Contains(t.ids, id) }
 
 // Feed keeps a Router fresh and takes outcomes back: the local Service, or a client of it.
 type Feed interface {

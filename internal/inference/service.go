@@ -119,7 +119,7 @@ func (s *Service) logError(ctx context.Context, message string, err error, args 
 	if ctx.Err() != nil {
 		return // we are being stopped: what fails now fails because of it
 	}
-	s.log.ErrorContext(ctx, message, append(args, "error", fault.From(err).Error())...)
+	s.log.ErrorContext(ctx, message, append(args, "error", fault.From(err).Error())...) //nolint:sloglint // every caller passes a constant
 }
 
 // watchers lets event streams wait for changes of a deployment.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,8 +88,10 @@ func newRig(t *testing.T, d *db.DB, dir string, script fake.Script) *rig {
 	r.models.set(model.Version{ID: "ver_1", ModelID: "mod_1", Name: "toy", Number: 3, Status: model.Ready, Format: "gguf", Architecture: "llama", ContextLength: 4096})
 	c := Defaults()
 	c.Drain, c.Stall = 2*time.Second, time.Second
-	r.Service, err = New(Deps{DB: d, Log: slog.New(slog.DiscardHandler), Now: clock.Now, Metrics: prometheus.NewRegistry(), Objects: objects, Seal: ring, Models: r.models,
-		Engines: []engine.Driver{r.engine, openai.New(c.Upstream.Policy())}, Config: c})
+	r.Service, err = New(Deps{
+		DB: d, Log: slog.New(slog.DiscardHandler), Now: clock.Now, Metrics: prometheus.NewRegistry(), Objects: objects, Seal: ring, Models: r.models,
+		Engines: []engine.Driver{r.engine, openai.New(c.Upstream.Policy())}, Config: c,
+	})
 	require.NoError(t, err)
 	r.pace = quick
 	r.host.measure = func() (int64, int64) { return 1 << 34, 1 << 33 }
@@ -114,7 +117,7 @@ func (r *rig) run(t *testing.T) *rig {
 
 func start(t *testing.T, d *db.DB, script fake.Script) *rig {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "i") // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "i") //nolint:usetesting // t.TempDir is too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return newRig(t, d, dir, script).run(t)
@@ -176,8 +179,8 @@ func (r *rig) codes(t *testing.T, name string) string {
 	l, err := r.Transitions(as(t, "ten_a"), name, "", 200)
 	require.NoError(t, err)
 	var codes []string
-	for i := len(l.Items) - 1; i >= 0; i-- {
-		x := l.Items[i]
+	for _, x := range slices.Backward(l.Items) {
+
 		require.NotNil(t, x.Reason)
 		require.NotEmpty(t, x.Reason.Message)
 		if x.Replica != "" {
@@ -190,6 +193,7 @@ func (r *rig) codes(t *testing.T, name string) string {
 func TestLifeOfADeployment(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		t.Helper()
 		r := start(t, d, fake.Script{Load: 200 * time.Millisecond, Need: 64 << 20, PerToken: 1 << 10})
 		ctx := as(t, "ten_a")
 		v, err := r.Deploy(ctx, NewDeployment{Name: "toy", Model: "toy", Config: engine.Defaults{MaxTokens: 7}})
@@ -227,7 +231,7 @@ func TestLifeOfADeployment(t *testing.T) {
 
 		_, err = r.Stop(ctx, "toy")
 		require.NoError(t, err)
-		v = r.until(t, "toy", "stopped", func(v DeploymentView) bool { return v.Status == Stopped && v.Reason.Code == "operator_stop" })
+		r.until(t, "toy", "stopped", func(v DeploymentView) bool { return v.Status == Stopped && v.Reason.Code == "operator_stop" })
 		require.Empty(t, r.engine.Live(), "nothing of it runs")
 		target, err := r.router.Resolve("ten_a", "toy")
 		require.NoError(t, err)
@@ -265,6 +269,7 @@ func (r *rig) gone(t *testing.T, name string) {
 func TestCrashIsRepaired(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		t.Helper()
 		r := start(t, d, fake.Script{})
 		_, err := r.Deploy(as(t, "ten_a"), NewDeployment{Name: "toy", Model: "toy"})
 		require.NoError(t, err)
@@ -472,6 +477,7 @@ func TestUpdateReplacesWhileServing(t *testing.T) {
 func TestDesiredStateSurvivesARestart(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		t.Helper()
 		r := start(t, d, fake.Script{})
 		ctx := as(t, "ten_a")
 		for _, name := range []string{"on", "off"} {

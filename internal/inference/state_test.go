@@ -91,9 +91,9 @@ func TestPlan(t *testing.T) {
 // TestReplicaWalk takes random steps, right and wrong ones, and checks after each what must always hold.
 func TestReplicaWalk(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // printed, so that a failure can be repeated
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test
+	rnd := rand.New(rand.NewPCG(seed, 1))
 	now := t0
 	r := newReplica("rep_walk", Deployment{ID: "dep", Revision: 1, Spec: Spec{Engine: "fake"}}, now)
 	failures := []cause{because("start_exit"), because("oom_killed"), because("load_stalled"), because("smoke_failed"), because("model_corrupt"), because("internal")}
@@ -266,7 +266,7 @@ func TestHostReservations(t *testing.T) {
 // TestHostNeverOversells takes random reservations against a machine whose free memory moves.
 func TestHostNeverOversells(t *testing.T) {
 	t.Parallel()
-	rnd := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // a test
+	rnd := rand.New(rand.NewPCG(7, 7))
 	used := map[string]int64{}
 	promised := map[string]int64{}
 	const total = 10_000

@@ -97,10 +97,6 @@ func scanReplica(row db.Row) (Replica, error) {
 	return r, unpack(spec, &r.Spec, cause, &r.Cause, ref, &r.Ref, need, &r.Need, crashes, &r.Crashes)
 }
 
-func (store) replica(ctx context.Context, q db.Querier, id string) (Replica, error) {
-	return db.One(ctx, q, scanReplica, `SELECT `+replicaColumns+` FROM inference_replica WHERE id = $1`, id)
-}
-
 // replicas lists the newest replicas of a deployment, newest revision first.
 func (store) replicas(ctx context.Context, q db.Querier, deployment string, limit int) ([]Replica, error) {
 	return db.List(ctx, q, scanReplica, `SELECT `+replicaColumns+` FROM inference_replica WHERE deployment_id = $1 ORDER BY revision DESC LIMIT $2`, deployment, limit)

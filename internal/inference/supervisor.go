@@ -37,8 +37,8 @@ type supervisor struct {
 	pace pace
 	done chan struct{} // closed when it has ended and left the table
 
-	base   context.Context // for writing what happened; not cancelled by end
-	wanted context.Context // cancelled by end
+	base   context.Context //nolint:containedctx // for writing what happened; not cancelled by end. The supervisor is its own request
+	wanted context.Context //nolint:containedctx // cancelled by end
 	cancel context.CancelFunc
 	why    atomic.Pointer[cause] // of the end
 
@@ -264,7 +264,7 @@ func (p *supervisor) place(need engine.Need) (bool, error) {
 		}
 		p.sleep(p.pace.place)
 		if p.wanted.Err() != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // being ended is no failure
 		}
 	}
 	if p.r.State == RPending {
@@ -342,7 +342,7 @@ func pulseOf(inst engine.Instance, h engine.Health) uint64 {
 	if a, ok := inst.(engine.Pulse); ok {
 		return a.Pulse()
 	}
-	return uint64(h.Progress.Done) + uint64(len(h.State)) + 1 //nolint:gosec // any change will do
+	return uint64(h.Progress.Done) + uint64(len(h.State)) + 1
 }
 
 // deathOf is the reason of an instance that has ended.
@@ -368,8 +368,9 @@ func (p *supervisor) prove(inst engine.Instance, why cause) error {
 	case err = <-smoke:
 	case <-inst.Done():
 		cancel()
-		<-smoke
-		err = p.deathOf(inst)
+		if err = <-smoke; err != nil { // why it died says more
+			err = p.deathOf(inst)
+		}
 	}
 	switch {
 	case p.wanted.Err() != nil:
@@ -383,7 +384,7 @@ func (p *supervisor) prove(inst engine.Instance, why cause) error {
 		return p.fail(inst, err)
 	}
 	use, err := inst.Measure(p.base)
-	if err != nil {
+	if err != nil { // it may have died a moment ago: Done will tell
 		use = engine.Usage{}
 	}
 	p.s.host.note(p.id, use.HostBytes)
@@ -483,7 +484,7 @@ func (p *supervisor) look(inst engine.Instance) {
 func (p *supervisor) memory(inst engine.Instance) error {
 	use, err := inst.Measure(p.wanted)
 	if err != nil || use.HostBytes == 0 || p.r.Need == nil {
-		return nil // it may be ending just now: Done tells
+		return nil //nolint:nilerr // it may be ending just now: Done tells
 	}
 	p.s.host.note(p.id, use.HostBytes)
 	limit := max(p.r.Need.HostBytes, p.r.Measured+p.r.Need.Parts["kv"])

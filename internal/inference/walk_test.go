@@ -21,9 +21,10 @@ import (
 func TestRandomDays(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		seed := uint64(time.Now().UnixNano()) //nolint:gosec // printed, so that a failure can be repeated
+		t.Helper()
+		seed := uint64(time.Now().UnixNano())
 		t.Logf("seed %d", seed)
-		rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test
+		rnd := rand.New(rand.NewPCG(seed, 2))
 		scripts := []fake.Script{{}, {Load: 20 * time.Millisecond}, {Wrong: true}, {Load: 20 * time.Millisecond, DieLoading: true}, {StartErr: engine.ErrUnavailable.With("scripted")}}
 		r := start(t, d, fake.Script{})
 		r.config.Drain = 50 * time.Millisecond

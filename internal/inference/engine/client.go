@@ -75,8 +75,7 @@ func (c *Client) call(ctx context.Context, method, path string, in any) (int, []
 		r.Header.Set("Authorization", c.ep.Auth.Reveal())
 	}
 	resp, err := c.http.Do(r)
-	var refused *fault.Error
-	if errors.As(err, &refused) { // the address or a redirect was refused by our own policy
+	if refused, ok := errors.AsType[*fault.Error](err); ok { // the address or a redirect was refused by our own policy
 		return 0, nil, refused
 	}
 	if err != nil {
@@ -121,12 +120,12 @@ func refusal(status int, body []byte) error {
 	if words != "" {
 		detail += ": " + words
 	}
-	switch {
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return ErrUpstreamAuth.With("%s", detail)
-	case status == http.StatusTooManyRequests:
+	case http.StatusTooManyRequests:
 		return ErrBusy.With("%s", detail)
-	case status == http.StatusNotFound:
+	case http.StatusNotFound:
 		return ErrUpstreamModel.With("%s", detail)
 	default:
 		return ErrUnavailable.With("%s", detail)
@@ -265,7 +264,7 @@ func (c *Client) Open(ctx context.Context, method, path string, in any) (io.Read
 	if err != nil {
 		return nil, ErrUnavailable.Wrap(err)
 	}
-	resp, err := c.http.Do(r) //nolint:bodyclose // handed out
+	resp, err := c.http.Do(r)
 	if err != nil {
 		return nil, ErrUnavailable.With("%s", plain(err)).Wrap(err)
 	}

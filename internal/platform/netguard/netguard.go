@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -37,10 +38,8 @@ var metadata = []netip.Addr{netip.MustParseAddr("169.254.169.254"), netip.MustPa
 // Check returns nil if the policy allows the address, ErrAddress else.
 func (p Policy) Check(a netip.Addr) error {
 	a = a.Unmap()
-	for _, m := range metadata {
-		if a == m {
-			return ErrAddress.With("%s is an address where clouds keep credentials", a)
-		}
+	if slices.Contains(metadata, a) {
+		return ErrAddress.With("%s is an address where clouds keep credentials", a)
 	}
 	switch {
 	case a.IsLoopback():

@@ -99,6 +99,6 @@ func TestRedirects(t *testing.T) {
 	require.ErrorIs(t, netguard.Refused(get(t, c, h.URL)), netguard.ErrRedirect, "for ever")
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL, nil)
 	require.NoError(t, err)
-	_, err = c.Do(req) //nolint:bodyclose // refused
+	_, err = c.Do(req)
 	require.ErrorIs(t, netguard.Refused(err), netguard.ErrRedirect, "a POST stays where it was sent")
 }

@@ -74,7 +74,7 @@ func (c client) send(ctx context.Context, path string, b []byte) (*http.Response
 
 func (c client) raw(t *testing.T, path string, b []byte) (int, string) {
 	t.Helper()
-	resp, err := c.send(t.Context(), path, b)
+	resp, err := c.send(t.Context(), path, b) //nolint:bodyclose // drain does
 	require.NoError(t, err)
 	text, err := drain(resp.Body)
 	require.NoError(t, err)
@@ -170,7 +170,7 @@ func (c client) whole(t *testing.T, chat bool, b body) answer {
 
 // try is whole for use beside the test's goroutine.
 func (c client) try(ctx context.Context, chat bool, b body) (string, error) {
-	resp, err := c.send(ctx, path(chat), c.body(chat, b))
+	resp, err := c.send(ctx, path(chat), c.body(chat, b)) //nolint:bodyclose // drain does
 	if err != nil {
 		return err.Error(), err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -92,7 +93,7 @@ func (s Subject) up(t *testing.T) engine.Instance {
 	t.Helper()
 	inst, err := s.Driver.Start(t.Context(), s.launch(), nil)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = inst.Stop(context.Background(), time.Second) }) //nolint:usetesting // the test's context has ended by then
+	t.Cleanup(func() { _ = inst.Stop(context.Background(), time.Second) })
 	s.ready(t, inst)
 	return inst
 }
@@ -118,6 +119,7 @@ func (s Subject) ready(t *testing.T, inst engine.Instance) {
 func wait(d time.Duration) { <-time.After(d) }
 
 func testStart(t *testing.T, s Subject) {
+	t.Helper()
 	needs, err := s.Driver.Fit(t.Context(), s.launch())
 	require.NoError(t, err)
 	require.NotEmpty(t, needs)
@@ -129,7 +131,7 @@ func testStart(t *testing.T, s Subject) {
 	l := s.launch()
 	inst, err := s.Driver.Start(t.Context(), l, nil)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = inst.Stop(context.Background(), time.Second) }) //nolint:usetesting // see up
+	t.Cleanup(func() { _ = inst.Stop(context.Background(), time.Second) })
 	s.ready(t, inst)
 	require.NoError(t, inst.Smoke(t.Context()))
 	ep := inst.Endpoint()
@@ -159,6 +161,7 @@ func testStart(t *testing.T, s Subject) {
 }
 
 func testShapes(t *testing.T, s Subject) {
+	t.Helper()
 	c := s.client(s.up(t))
 	for _, chat := range []bool{true, false} {
 		a := c.whole(t, chat, body{"max_tokens": 5, "temperature": 0})
@@ -178,6 +181,7 @@ func testShapes(t *testing.T, s Subject) {
 }
 
 func testStream(t *testing.T, s Subject) {
+	t.Helper()
 	c := s.client(s.up(t))
 	for _, chat := range []bool{true, false} {
 		events := c.stream(t, chat, body{"max_tokens": 24, "temperature": 0, "stream_options": map[string]any{"include_usage": true}})
@@ -208,6 +212,7 @@ func testStream(t *testing.T, s Subject) {
 }
 
 func testStopStrings(t *testing.T, s Subject) {
+	t.Helper()
 	c := s.client(s.up(t))
 	full := c.whole(t, false, body{"max_tokens": 32, "temperature": 0}).text()
 	runes := []rune(full)
@@ -229,6 +234,7 @@ func testStopStrings(t *testing.T, s Subject) {
 }
 
 func testSeed(t *testing.T, s Subject) {
+	t.Helper()
 	c := s.client(s.up(t))
 	first := c.whole(t, false, body{"max_tokens": 24, "temperature": 1.5, "seed": 7}).text()
 	require.Equal(t, first, c.whole(t, false, body{"max_tokens": 24, "temperature": 1.5, "seed": 7}).text())
@@ -241,6 +247,7 @@ func testSeed(t *testing.T, s Subject) {
 }
 
 func testRefusals(t *testing.T, s Subject) {
+	t.Helper()
 	inst := s.up(t)
 	c := s.client(inst)
 	status, text := c.raw(t, "/chat/completions", []byte(`{"messages": [`))
@@ -252,12 +259,13 @@ func testRefusals(t *testing.T, s Subject) {
 		long := strings.Repeat("word ", c.ep.Context+10)
 		status, text = c.raw(t, "/completions", fmt.Appendf(nil, `{"model":%q,"prompt":%q,"max_tokens":4}`, c.name(), long))
 		require.Equal(t, http.StatusBadRequest, status, text)
-		require.Contains(t, text, fmt.Sprint(c.ep.Context), "the refusal names the limit")
+		require.Contains(t, text, strconv.Itoa(c.ep.Context), "the refusal names the limit")
 	}
 	require.NoError(t, inst.Smoke(t.Context()), "a refused request harms nobody")
 }
 
 func testParallel(t *testing.T, s Subject) {
+	t.Helper()
 	c := s.client(s.up(t))
 	want := c.whole(t, false, body{"max_tokens": 8, "temperature": 0}).text()
 	var all sync.WaitGroup
@@ -272,6 +280,7 @@ func testParallel(t *testing.T, s Subject) {
 }
 
 func testCancel(t *testing.T, s Subject) {
+	t.Helper()
 	inst := s.up(t)
 	c := s.client(inst)
 	if _, err := inst.Load(t.Context()); err != nil {
@@ -297,6 +306,7 @@ func testCancel(t *testing.T, s Subject) {
 }
 
 func testStop(t *testing.T, s Subject) {
+	t.Helper()
 	inst := s.up(t)
 	require.NoError(t, inst.Stop(t.Context(), 5*time.Second))
 	require.NoError(t, inst.Stop(t.Context(), 5*time.Second), "again")
@@ -312,6 +322,7 @@ func testStop(t *testing.T, s Subject) {
 }
 
 func testCorrupt(t *testing.T, s Subject) {
+	t.Helper()
 	if s.Corrupt == nil {
 		t.Skip("no files")
 	}
@@ -335,6 +346,7 @@ func testCorrupt(t *testing.T, s Subject) {
 }
 
 func testCrash(t *testing.T, s Subject) {
+	t.Helper()
 	if s.Kill == nil {
 		t.Skip("there is no process to kill")
 	}
@@ -364,6 +376,7 @@ func testCrash(t *testing.T, s Subject) {
 }
 
 func testAttach(t *testing.T, s Subject) {
+	t.Helper()
 	inst := s.up(t)
 	ref := inst.Ref()
 	foreign := ref

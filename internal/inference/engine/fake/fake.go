@@ -124,7 +124,7 @@ type Instance struct {
 }
 
 // Start implements engine.Driver.
-func (d *Driver) Start(_ context.Context, l engine.Launch, p func(engine.Progress)) (engine.Instance, error) {
+func (d *Driver) Start(ctx context.Context, l engine.Launch, p func(engine.Progress)) (engine.Instance, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if i := d.live[l.Replica]; i != nil && i.launch.Attempt == l.Attempt {
@@ -135,7 +135,7 @@ func (d *Driver) Start(_ context.Context, l engine.Launch, p func(engine.Progres
 		return nil, d.script.StartErr
 	}
 	socket := filepath.Join(d.Dir, fmt.Sprintf("f%d.sock", d.starts))
-	ln, err := net.Listen("unix", socket)
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", socket)
 	if err != nil {
 		return nil, engine.ErrUnavailable.Wrap(err)
 	}
@@ -233,8 +233,10 @@ func (i *Instance) Load(context.Context) (engine.Load, error) {
 	if i.dead.Load() != nil {
 		return engine.Load{}, engine.ErrGone
 	}
-	return engine.Load{Running: int(i.server.running.Load()), Waiting: int(i.server.waiting.Load()), KVUsage: 0.25, PromptTokens: i.server.prompt.Load(), GenerationTokens: i.server.generated.Load(),
-		Requests: i.server.served.Load()}, nil
+	return engine.Load{
+		Running: int(i.server.running.Load()), Waiting: int(i.server.waiting.Load()), KVUsage: 0.25, PromptTokens: i.server.prompt.Load(), GenerationTokens: i.server.generated.Load(),
+		Requests: i.server.served.Load(),
+	}, nil
 }
 
 // Measure implements engine.Instance.
@@ -246,8 +248,8 @@ func (i *Instance) Measure(context.Context) (engine.Usage, error) {
 }
 
 // Stop implements engine.Instance.
-func (i *Instance) Stop(_ context.Context, grace time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+func (i *Instance) Stop(ctx context.Context, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	if !i.stopped.Swap(true) {
 		_ = i.http.Shutdown(ctx) // what still runs after grace is cut by Die

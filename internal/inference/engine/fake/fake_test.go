@@ -13,7 +13,8 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	enginetest.Run(t, func(t *testing.T) enginetest.Subject {
-		dir, err := os.MkdirTemp("", "f") // t.TempDir is too long for a socket
+		t.Helper()
+		dir, err := os.MkdirTemp("", "f") //nolint:usetesting // t.TempDir is too long for a socket
 		if err != nil {
 			t.Fatal(err)
 		}

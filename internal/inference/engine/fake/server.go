@@ -67,7 +67,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GET /health":
 		w.WriteHeader(http.StatusOK)
 	case "GET /metrics":
-		fmt.Fprintf(w, "vllm:num_requests_running{model_name=%q} %d\nvllm:num_requests_waiting{model_name=%q} %d\nvllm:kv_cache_usage_perc{model_name=%q} 0.25\nvllm:prompt_tokens_total{} %d\n"+
+		_, _ = fmt.Fprintf(w, "vllm:num_requests_running{model_name=%q} %d\nvllm:num_requests_waiting{model_name=%q} %d\nvllm:kv_cache_usage_perc{model_name=%q} 0.25\nvllm:prompt_tokens_total{} %d\n"+
 			"vllm:generation_tokens_total{} %d\nvllm:request_success_total{finished_reason=\"stop\"} %d\n", s.Model, s.running.Load(), s.Model, s.waiting.Load(), s.Model, s.prompt.Load(), s.generated.Load(), s.served.Load())
 	case "POST /v1/chat/completions":
 		s.generate(w, r, true)

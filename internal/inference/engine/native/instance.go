@@ -88,12 +88,14 @@ func (d *Driver) spawn(l engine.Launch, p func(engine.Progress)) (*Instance, err
 		return nil, engine.ErrMissing.With("the engine process cannot be started").Wrap(err)
 	}
 	i := &Instance{d: d, dir: dir, done: make(chan struct{}), tell: p, stdin: stdin, launch: engine.RefSpec{Model: l.Model, Context: l.Context, Concurrency: max(l.Concurrency, 1), Defaults: l.Defaults}}
-	i.ref = engine.Ref{Driver: "native", Replica: l.Replica, Attempt: l.Attempt, Nonce: l.Nonce, PID: cmd.Process.Pid, Started: startTime(cmd.Process.Pid), Socket: filepath.Join(dir, socketName), Launch: &i.launch,
-		At: time.Now().UTC().Truncate(time.Microsecond)}
+	i.ref = engine.Ref{
+		Driver: "native", Replica: l.Replica, Attempt: l.Attempt, Nonce: l.Nonce, PID: cmd.Process.Pid, Started: startTime(cmd.Process.Pid), Socket: filepath.Join(dir, socketName), Launch: &i.launch,
+		At: time.Now().UTC().Truncate(time.Microsecond),
+	}
 	i.client = engine.NewClient(i.endpoint(), nil)
 	go i.reap(cmd)
 	if _, err := stdin.Write(append(line, '\n')); err != nil { // it ended already: Health tells why
-		return i, nil //nolint:nilerr // see above
+		return i, nil
 	}
 	return i, nil
 }
@@ -175,15 +177,15 @@ func (d *Driver) takeOver(ctx context.Context, ref engine.Ref) (*Instance, error
 		return nil, err
 	}
 	i.release = release
-	go i.watch(body)
+	go i.watch(context.WithoutCancel(ctx), body)
 	return i, nil
 }
 
 // watch notices the end of a child that is not ours by birth: its connection breaks, then its process is gone.
-func (i *Instance) watch(body io.ReadCloser) {
+func (i *Instance) watch(ctx context.Context, body io.ReadCloser) {
 	_, _ = io.Copy(io.Discard, body)
 	_ = body.Close()
-	for !gone(context.Background(), i.ref.PID, i.ref.Started) { // each look lasts up to five seconds
+	for !gone(ctx, i.ref.PID, i.ref.Started) { // each look lasts up to five seconds
 		i.mu.Lock()
 		stopping := i.stopping
 		i.mu.Unlock()
@@ -359,12 +361,12 @@ func (i *Instance) Measure(context.Context) (engine.Usage, error) {
 // Pulse implements engine.Pulse.
 func (i *Instance) Pulse() uint64 {
 	i.mu.Lock()
-	n := uint64(i.notes) + uint64(i.progress.Done) //nolint:gosec // any change will do
+	n := uint64(i.notes) + uint64(i.progress.Done)
 	i.mu.Unlock()
 	if st, err := os.Stat(filepath.Join(i.dir, logName)); err == nil {
-		n += uint64(st.Size()) //nolint:gosec // a size
+		n += uint64(st.Size())
 	}
-	return n + cpuTicks(i.ref.PID) + uint64(resident(i.ref.PID)) //nolint:gosec // a size
+	return n + cpuTicks(i.ref.PID) + uint64(resident(i.ref.PID))
 }
 
 // Tail implements engine.Tailer.

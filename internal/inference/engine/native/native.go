@@ -81,7 +81,7 @@ func New(o Options) (*Driver, error) {
 		return nil, err
 	}
 	if st, err := os.Lstat(run); err != nil || !st.IsDir() || st.Mode().Perm()&0o077 != 0 {
-		if err := os.Chmod(run, 0o700); err != nil { // fails for a folder that somebody else put there
+		if err := os.Chmod(run, 0o700); err != nil { //nolint:gosec // a folder; fails for a folder that somebody else put there
 			return nil, fmt.Errorf("the run folder must be ours alone: %w", err)
 		}
 	}
@@ -97,8 +97,10 @@ func (d *Driver) Probe(context.Context) (engine.Capabilities, error) {
 	if _, err := os.Stat(d.o.Binary); err != nil {
 		return engine.Capabilities{Engine: "native"}, engine.ErrMissing.With("the program itself is gone: %s", filepath.Base(d.o.Binary))
 	}
-	return engine.Capabilities{Engine: "native", Devices: []string{"cpu"}, Formats: []string{"gguf", "safetensors"}, Tasks: []string{"chat", "completion"},
-		Detail: "built in; families " + strings.Join([]string{arch.Llama, "mistral", arch.Qwen2, arch.Qwen3}, ", ")}, nil
+	return engine.Capabilities{
+		Engine: "native", Devices: []string{"cpu"}, Formats: []string{"gguf", "safetensors"}, Tasks: []string{"chat", "completion"},
+		Detail: "built in; families " + strings.Join([]string{arch.Llama, "mistral", arch.Qwen2, arch.Qwen3}, ", "),
+	}, nil
 }
 
 // modelPath is the first GGUF file, or the folder: what the child opens too.

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 
 func driver(t *testing.T, orphan time.Duration) (*native.Driver, string) {
 	t.Helper()
-	run, err := os.MkdirTemp("", "n") // t.TempDir is too long for a socket
+	run, err := os.MkdirTemp("", "n") //nolint:usetesting // t.TempDir is too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(run) })
 	return open(t, run, orphan), run
@@ -75,6 +75,7 @@ func left(run string) []string {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	enginetest.Run(t, func(t *testing.T) enginetest.Subject {
+		t.Helper()
 		d, run := driver(t, 0)
 		good := model(t, modelgen.Spec{Ctx: 16384, Dim: 128, Layers: 3}) // an endless answer lasts long enough to be interrupted
 		bad := model(t, modelgen.Spec{})
@@ -201,7 +202,7 @@ func TestNeedIsNearWhatIsUsed(t *testing.T) {
 	l.HostBytes = needs[0].HostBytes
 	inst, err := d.Start(t.Context(), l, nil)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = inst.Stop(context.Background(), time.Second) }) //nolint:usetesting // the test's context has ended by then
+	t.Cleanup(func() { _ = inst.Stop(context.Background(), time.Second) })
 	eventually(t, "ready", func() bool { return inst.Health(t.Context()).State == engine.Ready })
 	require.NoError(t, inst.Smoke(t.Context()))
 	use, err := inst.Measure(t.Context())

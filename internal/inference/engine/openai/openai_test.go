@@ -36,6 +36,7 @@ var loopback = netguard.Policy{AllowLoopback: true}
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	enginetest.Run(t, func(t *testing.T) enginetest.Subject {
+		t.Helper()
 		return enginetest.Subject{Driver: openai.New(loopback), Launch: launch(upstream(t, nil), "sk-right", "gpt-fake"), Upstream: true}
 	})
 }
