@@ -11,10 +11,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"maas/internal/llm/arch"
@@ -34,6 +36,7 @@ const (
 
 // Main runs the worker until it is drained, ctx ends, or its parent has been gone for the orphan time. It returns an exit code.
 func Main(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) int {
+	signal.Ignore(syscall.SIGPIPE) // a parent that is gone breaks our output; the model stays loaded for the next one
 	p := &process{out: json.NewEncoder(stdout), log: slog.New(slog.NewJSONHandler(stderr, nil)).With("component", "engine")}
 	in := bufio.NewReaderSize(stdin, 64<<10)
 	cfg, err := readConfig(in)
