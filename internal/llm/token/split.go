@@ -66,6 +66,9 @@ func contraction(c *scanner, i int, fold bool) int {
 		}
 		return b
 	}
+	if fold && strings.HasPrefix(c.s[i+1:], "\u017F") { // the long s is an s without regard to case
+		return i + 1 + len("\u017F")
+	}
 	switch a, b := low(i+1), low(i+2); {
 	case a == 's' || a == 't' || a == 'm' || a == 'd':
 		return i + 2

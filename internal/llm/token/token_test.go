@@ -87,6 +87,36 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestSplit has pieces that the regular expressions give in Oniguruma.
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		cut  cutter
+		in   string
+		want []string
+	}{
+		{published[patQwen2], "a'ſab 'Sab 'LLab\x1cb\u0085c", []string{"a", "'ſ", "ab", " '", "Sab", " '", "LLab", "\x1cb", "\u0085c"}},
+		{published[patLlama3], "it'S 12345  \n\n  x  ", []string{"it", "'S", " ", "123", "45", "  \n\n", " ", " x", "  "}},
+		{published[patGPT2], "it's  'S 12 ...\n\n x", []string{"it", "'s", " ", " '", "S", " 12", " ...", "\n\n", " x"}},
+		{published[patGPT2], "\xff\xfea", []string{"\xff\xfe", "a"}},
+		{published[patTekken], "HTTPServer x=1", []string{"HTTPServer", " x", "=", "1"}},
+		{published[patTekken], "getURL", []string{"get", "URL"}},
+		{published[patGPT4o], "Don't", []string{"Don't"}},
+		{passes{isolateNumbers(3), word(gpt2)}, "a1234 b", []string{"a", "123", "4", " b"}},
+		{mustPattern(`[ab]+`), "xabyb", []string{"x", "ab", "y", "b"}},
+	} {
+		ends, err := c.cut.cut(nil, c.in)
+		require.NoError(t, err)
+		var got []string
+		from := 0
+		for _, end := range ends {
+			got = append(got, c.in[from:end])
+			from = end
+		}
+		require.Equal(t, c.want, got, "%q", c.in)
+	}
+}
+
 // TestLinear: text of whatever kind takes time in proportion to its length.
 func TestLinear(t *testing.T) {
 	t.Parallel()
@@ -241,5 +271,16 @@ func BenchmarkStream(b *testing.B) {
 	for b.Loop() {
 		s.Push(ids[i%len(ids)])
 		i++
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	for _, name := range []string{"qwen2", "llama-spm"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				open(b, name)
+			}
+		})
 	}
 }
