@@ -138,7 +138,7 @@ func (r *rig) until(t *testing.T, name string, what string, f func(v DeploymentV
 		defer stop()
 		wake = w
 	}
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		v, err := r.Deployment(ctx, name)
 		if err == nil && f(v) {
@@ -148,7 +148,7 @@ func (r *rig) until(t *testing.T, name string, what string, f func(v DeploymentV
 		case <-wake:
 		case <-time.After(20 * time.Millisecond):
 		case <-deadline:
-			t.Fatalf("%s: not %s within 20 s: %v %+v %+v", name, what, err, v, v.Reason)
+			t.Fatalf("%s: not %s within a minute: %v %+v %+v", name, what, err, v, v.Reason)
 		}
 	}
 }
@@ -161,7 +161,7 @@ func (r *rig) status(t *testing.T, name string, s Status) DeploymentView {
 // pick waits for a route and takes an endpoint.
 func (r *rig) pick(t *testing.T, name string) Attempt {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		target, err := r.router.Resolve("ten_a", name)
 		if err == nil {
@@ -258,7 +258,7 @@ func TestLifeOfADeployment(t *testing.T) {
 
 func (r *rig) gone(t *testing.T, name string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; wait(t.Context(), 10*time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; wait(t.Context(), 10*time.Millisecond) {
 		if _, err := r.Deployment(as(t, "ten_a"), name); errors.Is(err, ErrDeploymentNotFound) {
 			return
 		}

@@ -85,7 +85,7 @@ func oneProcessPerReplica(t *testing.T, r *rig) {
 func (r *rig) settle(t *testing.T, names []string) {
 	t.Helper()
 	ctx := as(t, "ten_a")
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		want, settled := 0, true
 		for _, name := range names {
