@@ -54,6 +54,9 @@ type Journal struct {
 	lag   atomic.Int64 // closed and not shipped
 	dirty atomic.Bool  // written since the last sync
 
+	shipping sync.Mutex // one batch at a time; taken before mu. Guards seq
+	seq      uint64     // of the last batch in this epoch
+
 	mu     sync.Mutex // guards the rest
 	cur    *segment
 	all    []*segment // oldest first, cur last
@@ -61,7 +64,6 @@ type Journal struct {
 	buf    []byte
 	late   []lateRecord
 	closed bool
-	seq    uint64 // of the last batch in this epoch
 	wake   chan struct{}
 	most   int64 // bytes of a segment before the next begins
 }

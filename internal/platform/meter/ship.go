@@ -63,8 +63,10 @@ func (j *Journal) sync() {
 	}
 }
 
-// Flush ships all that is closed now. Not for two goroutines at once.
+// Flush ships all that is closed now.
 func (j *Journal) Flush(ctx context.Context, send Send) error {
+	j.shipping.Lock()
+	defer j.shipping.Unlock()
 	for j.lag.Load() > 0 {
 		n, err := j.shipOne(ctx, send)
 		if err != nil {
