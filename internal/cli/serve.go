@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/pprof"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,14 +50,27 @@ func (f *serverFlags) load() (maas.Config, error) {
 func (a *app) serveCmd() *cobra.Command {
 	var f serverFlags
 	var quick bool
+	var profile string
 	c := &cobra.Command{Use: "serve", Short: "Run the platform", Args: cobra.NoArgs,
 		Long: "Run the platform, or some of its services, until the process is asked to stop.\n\nEverything is written below --data. The first owner is made in the console, or without a person from MAAS_ADMIN_EMAIL and MAAS_ADMIN_PASSWORD."}
 	f.add(c)
 	c.Flags().BoolVar(&quick, "quickstart", false, "make a first owner, a demo model and a key, and print how to use them")
+	c.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile of the whole run to this file")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := f.load()
 		if err != nil {
 			return err
+		}
+		if profile != "" {
+			out, err := os.Create(profile)
+			if err != nil {
+				return err
+			}
+			defer out.Close()
+			if err := pprof.StartCPUProfile(out); err != nil {
+				return err
+			}
+			defer pprof.StopCPUProfile()
 		}
 		p, err := maas.Start(cmd.Context(), cfg, maas.Options{Version: Version, Console: a.err})
 		if err != nil {
