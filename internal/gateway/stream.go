@@ -110,15 +110,9 @@ func eventEnd(head, b []byte) int {
 }
 
 var (
-	dataField    = []byte("data:")
-	doneMark     = []byte("[DONE]")
-	usageKey     = []byte(`"usage"`)
-	noChoices    = []byte(`"choices":[]`)
-	noChoicesGap = []byte(`"choices": []`)
-	errorKey     = []byte(`"error"`)
-	modelKey     = []byte(`"model"`)
-	choicesKey   = []byte(`"choices"`)
-	finishKey    = []byte(`"finish_reason"`)
+	dataField = []byte("data:")
+	doneMark  = []byte("[DONE]")
+	usageKey  = []byte(`"usage"`)
 )
 
 // event handles one whole event with the empty line behind it.
@@ -139,49 +133,122 @@ func (c *cutter) event(e []byte) {
 		c.out = append(c.out, e...)
 		return
 	}
-	if isError(data) {
+	l := look(data)
+	if l.fails() {
 		c.failed = append([]byte(nil), bytes.TrimSpace(data)...)
 		return
 	}
 	drop := span{}
-	if at := bytes.Index(data, usageKey); at >= 0 {
-		drop = c.readUsage(data, at)
-		if bytes.Contains(data, noChoices) || bytes.Contains(data, noChoicesGap) {
+	if l.usage.ok() {
+		drop = c.readUsage(data, &l)
+		if l.empty {
 			c.final = c.final || drop.ok()
-			if !drop.ok() || c.keepUsage {
-				c.emit(e, span{})
+			if drop.ok() && !c.keepUsage {
+				return
 			}
-			return
+			drop = span{}
 		}
 	}
-	if !c.finished {
-		c.finished = hasFinish(data)
-	}
-	if n := contentBytes(data); n > 0 {
+	c.finished = c.finished || l.finish
+	if l.content > 0 {
 		c.events++
-		c.bytes += int64(n)
+		c.bytes += int64(l.content)
 	}
-	if c.keepEach || !drop.ok() {
-		c.emit(e, span{})
-		return
+	if c.keepEach {
+		drop = span{}
 	}
-	off := len(e) - len(data)
-	c.emit(e, span{drop.from + off, drop.to + off})
+	c.emit(e, len(e)-len(data), drop, l.model)
 }
 
-// emit appends the event without the span and with the client's name of the model.
-func (c *cutter) emit(e []byte, drop span) {
-	from := len(c.out)
-	if drop.ok() {
-		c.out = append(append(c.out, e[:drop.from]...), e[drop.to:]...)
-	} else {
-		c.out = append(c.out, e...)
-	}
+// emit appends the event without the span drop and with the client's name of the model; the spans count from the byte off of the event.
+func (c *cutter) emit(e []byte, off int, drop, model span) {
 	if c.rename == "" {
-		return
+		model = span{}
 	}
-	if m := modelValue(c.out[from:]); m.ok() {
-		c.out = replace(c.out, from+m.from, from+m.to, c.rename)
+	at := 0
+	put := func(s span, text string) {
+		if s.ok() {
+			c.out = append(append(c.out, e[at:s.from+off]...), text...)
+			at = s.to + off
+		}
+	}
+	if drop.ok() && drop.from < model.from {
+		put(drop, "")
+		drop = span{}
+	}
+	put(model, c.rename)
+	put(drop, "")
+	c.out = append(c.out, e[at:]...)
+}
+
+// sight is what one pass over the data of an event, or over a whole answer, finds. Spans count from its first byte.
+type sight struct {
+	model   span // the string after the first "model" key
+	usage   span // from the first "usage" key with an object on
+	value   int  // where that object begins
+	content int  // bytes of text in it: 0 for role, finish and usage events
+	choices bool // it has a "choices" key
+	empty   bool // whose list is empty
+	failure bool // it has an "error" key with words or an object
+	finish  bool // it tells why the answer ends
+}
+
+// fails reports that the data is an error object instead of a piece of the answer.
+func (l *sight) fails() bool { return l.failure && !l.choices }
+
+// look walks from string to string: what a colon follows is a key. Keys inside strings are escaped there, so they are never taken for ones.
+func look(b []byte) (l sight) {
+	for i := 0; ; {
+		q := bytes.IndexByte(b[i:], '"')
+		if q < 0 {
+			return l
+		}
+		from := i + q
+		end := from + 1 + stringLen(b[from+1:])
+		if end >= len(b) {
+			return l
+		}
+		v := colon(b, end+1)
+		if v < 0 || v >= len(b) {
+			i = end + 1
+			continue
+		}
+		i = v
+		text := -1 // length of the value if it is a string
+		if b[v] == '"' {
+			text = stringLen(b[v+1:])
+			i = min(v+text+2, len(b))
+		}
+		l.key(b, span{from, end + 1}, v, text)
+	}
+}
+
+// key notes one key of interest; v is where its value begins, text the length of the value if it is a string, else -1.
+func (l *sight) key(b []byte, key span, v, text int) {
+	switch string(b[key.from+1 : key.to-1]) {
+	case "content", "text", "reasoning_content", "reasoning", "arguments":
+		l.content += max(text, 0)
+	case "finish_reason":
+		l.finish = l.finish || text >= 0
+	case "model":
+		if text >= 0 && !l.model.ok() {
+			l.model = span{v, min(v+text+2, len(b))}
+		}
+	case "usage":
+		if b[v] == '{' && !l.usage.ok() {
+			l.usage, l.value = span{key.from, len(b)}, v
+		}
+	case "choices":
+		l.choices = true
+		if b[v] == '[' {
+			w := v + 1
+			for w < len(b) && b[w] == ' ' {
+				w++
+			}
+			l.empty = w < len(b) && b[w] == ']'
+		}
+	case "error":
+		l.failure = l.failure || text >= 0 || b[v] == '{'
 	}
 }
 
@@ -196,23 +263,6 @@ func replace(b []byte, from, to int, s string) []byte {
 	}
 	copy(b[from:], s)
 	return b
-}
-
-// modelValue finds the string after the first "model" key. The key cannot stand unescaped inside another string.
-func modelValue(b []byte) span {
-	i := bytes.Index(b, modelKey)
-	if i < 0 {
-		return span{}
-	}
-	i = colon(b, i+len(modelKey))
-	if i < 0 || i >= len(b) || b[i] != '"' {
-		return span{}
-	}
-	s := scanner{b: b, i: i}
-	if s.str() != nil {
-		return span{}
-	}
-	return span{i, s.i}
 }
 
 // colon skips spaces, a colon and spaces; -1 if there is none.
@@ -230,30 +280,16 @@ func colon(b []byte, i int) int {
 	return i
 }
 
-// isError reports whether an event's data is an error object instead of a piece of the answer.
-func isError(data []byte) bool {
-	i := bytes.Index(data, errorKey)
-	if i < 0 || bytes.Contains(data[:i], choicesKey) {
-		return false
-	}
-	i = colon(data, i+len(errorKey))
-	return i >= 0 && i < len(data) && (data[i] == '{' || data[i] == '"') && !bytes.Contains(data, choicesKey)
-}
-
-// readUsage reads the object after the "usage" key at `at` and returns the span to cut where the client did not ask for it, with the comma before or behind it. Null is no usage. Told several times, the last
-// one counts: they are cumulative.
-func (c *cutter) readUsage(data []byte, at int) span {
-	i := colon(data, at+len(usageKey))
-	if i < 0 || i >= len(data) || data[i] != '{' {
-		return span{}
-	}
-	s := scanner{b: data, i: i}
+// readUsage reads the usage object and returns the span to cut where the client did not ask for it, with the comma before or behind it. Told several times, the last one counts: they are cumulative.
+func (c *cutter) readUsage(data []byte, l *sight) span {
+	s := scanner{b: data, i: l.value}
 	if s.value(1) != nil {
 		return span{}
 	}
-	if u, ok := parseUsage(data[i:s.i]); ok {
+	if u, ok := parseUsage(data[l.value:s.i]); ok {
 		c.usage = u
 	}
+	at := l.usage.from
 	cut := span{at, s.i}
 	switch {
 	case at > 0 && data[at-1] == ',':
@@ -305,41 +341,6 @@ func number(b []byte, key string) (int64, bool) {
 		return 0, ok
 	}
 	return n, true
-}
-
-// hasFinish reports whether an event tells why the answer ends.
-func hasFinish(data []byte) bool {
-	i := bytes.Index(data, finishKey)
-	if i < 0 {
-		return false
-	}
-	i = colon(data, i+len(finishKey))
-	return i >= 0 && i < len(data) && data[i] == '"'
-}
-
-// contentFields are the keys that carry what a model said.
-var contentFields = [...][]byte{[]byte(`"content"`), []byte(`"text"`), []byte(`"reasoning_content"`), []byte(`"reasoning"`), []byte(`"arguments"`)}
-
-// contentBytes returns the bytes of text in an event: 0 for role, finish and usage events.
-func contentBytes(data []byte) int {
-	n := 0
-	for _, key := range contentFields {
-		for rest := data; ; {
-			i := bytes.Index(rest, key)
-			if i < 0 {
-				break
-			}
-			i = colon(rest, i+len(key))
-			if i < 0 {
-				break
-			}
-			if i < len(rest) && rest[i] == '"' {
-				n += stringLen(rest[i+1:])
-			}
-			rest = rest[i:]
-		}
-	}
-	return n
 }
 
 // stringLen is the number of bytes to the closing quote.

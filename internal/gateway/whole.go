@@ -52,7 +52,8 @@ func (c *call) whole(answer *h1.Response, a *inference.Attempt) (*fault.Error, b
 
 func (c *call) wholeEnd(rename string) (*fault.Error, bool) {
 	body := c.cut.buf
-	if isError(body) { // an error under status 200
+	l := look(body)
+	if l.fails() { // an error under status 200
 		c.row.End = user.EndUpstreamError
 		return readRefusal(500, "", body).fault(), true
 	}
@@ -61,13 +62,11 @@ func (c *call) wholeEnd(rename string) (*fault.Error, bool) {
 		return ErrUpstreamProtocol, true
 	}
 	c.told, _ = usageIn(body)
-	c.cut.bytes = int64(contentBytes(body))
+	c.cut.bytes = int64(l.content)
 	c.row.End = user.EndDone
-	if rename != "" {
-		if m := modelValue(body); m.ok() {
-			c.cut.buf = replace(c.cut.buf, m.from, m.to, rename)
-			body = c.cut.buf
-		}
+	if m := l.model; rename != "" && m.ok() {
+		c.cut.buf = replace(c.cut.buf, m.from, m.to, rename)
+		body = c.cut.buf
 	}
 	c.begun = true
 	c.out.head(c, false, int64(len(body)))
@@ -80,7 +79,7 @@ func (c *call) wholeEnd(rename string) (*fault.Error, bool) {
 // large passes a very large answer on as it comes and keeps its end.
 func (c *call) large(answer *h1.Response, rename string) (*fault.Error, bool) {
 	if rename != "" {
-		if m := modelValue(c.cut.buf); m.ok() {
+		if m := look(c.cut.buf).model; m.ok() {
 			c.cut.buf = replace(c.cut.buf, m.from, m.to, rename)
 		}
 	}
