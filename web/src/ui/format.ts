@@ -28,7 +28,7 @@ export function short(n: number | undefined | null): string {
 /** Milliseconds as a person reads them: 840 ms, 2.4 s, 3 min 20 s, 1 h 5 min. */
 export function duration(ms: number | undefined | null): string {
   if (ms === undefined || ms === null || !Number.isFinite(ms)) return '–'
-  if (ms < 1000) return `${ms < 10 && ms > 0 ? ms.toFixed(1).replace(/\.0$/, '') : Math.round(ms)} ms`
+  if (ms < 1000) return `${ms < 10 && ms > 0 ? ms.toFixed(ms < 1 ? 2 : 1).replace(/\.?0+$/, '') : Math.round(ms)} ms`
   const s = ms / 1000
   if (s < 60) return `${s.toFixed(1).replace(/\.0$/, '')} s`
   const total = Math.round(s)

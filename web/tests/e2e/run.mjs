@@ -1,7 +1,10 @@
 // From an empty folder to the first answer, a key and its usage, with real clicks; then every page in both themes, both languages and on a phone.
 import { existsSync, writeFileSync, mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { createHash, randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { chromiumPath, examine, fail, launch, open, problems, startServer } from './lib.mjs'
+import { startUpstream } from './upstream.mjs'
 
 const bin = process.env.MAAS_BIN ? resolve(process.env.MAAS_BIN) : ''
 if (!bin || !existsSync(bin) || !existsSync(chromiumPath)) {
@@ -11,6 +14,7 @@ if (!bin || !existsSync(bin) || !existsSync(chromiumPath)) {
 const email = 'owner@example.com'
 const password = 'correct horse battery'
 const server = await startServer(bin)
+const upstream = await startUpstream()
 const browser = await launch()
 let passed = 0
 
@@ -28,7 +32,7 @@ async function step(name, f) {
 }
 
 async function scenario() {
-  const { page, context, expectStatus } = await open(browser, server.base)
+  const { page, context, expectStatus, expectFailure } = await open(browser, server.base)
   const button = (name) => page.getByRole('button', { name, exact: true })
   const began = Date.now()
 
@@ -128,10 +132,112 @@ async function scenario() {
     await page.goto(`${server.base}/models/broken/report`)
     await page.getByText('Refused').first().waitFor()
   })
-  await step('a wizard can be done by keyboard alone', async () => {
+  await step('a file is downloaded, and the same file imported as a model of its own', async () => {
     await page.goto(`${server.base}/models`)
     await page.locator('tbody tr a').nth(1).waitFor()
     const name = (await page.locator('tbody tr a').allInnerTexts()).find((n) => n !== 'broken')
+    await page.goto(`${server.base}/models/${name}/files`)
+    const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: /^Download/ }).first().click()])
+    const path = join(server.dir, 'in', 'My Llama.gguf')
+    await file.saveAs(path)
+    const sum = createHash('sha256').update(readFileSync(path)).digest('hex')
+    await page.goto(`${server.base}/models/upload`)
+    await page.locator('input[type=file]').first().setInputFiles(path)
+    await page.getByLabel('Description').fill('The demo file again')
+    await examine(page, 'upload-chosen', { theme: 'light', lang: 'en', width: 1360 })
+    await page.getByRole('button', { name: 'Upload', exact: true }).click()
+    await page.waitForURL('**/models/my-llama/versions', { timeout: 30_000 })
+    await page.getByText('Ready').first().waitFor({ timeout: 30_000 })
+    await page.goto(`${server.base}/models/my-llama/files`)
+    await page.locator(`code[title="${sum}"]`).waitFor()
+    await page.goto(`${server.base}/models/my-llama/use`)
+    await page.getByRole('heading', { name: 'Call it' }).waitFor()
+    await examine(page, 'model-use', { theme: 'light', lang: 'en', width: 1360 })
+  })
+  await step('an upload that was cut off by a reload goes on at its byte', async () => {
+    const path = join(server.dir, 'in', 'large.gguf')
+    writeFileSync(path, Buffer.concat([Buffer.from('GGUF'), randomBytes(24 << 20)]))
+    const net = await context.newCDPSession(page)
+    await net.send('Network.enable')
+    await net.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 4 << 20 })
+    await page.goto(`${server.base}/models/upload`)
+    await page.locator('input[type=file]').first().setInputFiles(path)
+    await page.getByRole('button', { name: 'Upload', exact: true }).click()
+    await page.getByText(/Sending [1-9]\d?%/).first().waitFor({ timeout: 30_000 })
+    await page.waitForTimeout(1500)
+    await page.getByRole('button', { name: 'Pause' }).click()
+    await page.getByRole('button', { name: 'Go on' }).waitFor()
+    await page.goto('about:blank')
+    await net.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 })
+    await page.goto(`${server.base}/models/upload`)
+    await page.getByText('The upload of large was interrupted').waitFor()
+    let from = -1
+    page.on('response', (r) => {
+      if (r.request().method() === 'HEAD' && r.url().includes('/uploads/')) from = Number(r.headers()['upload-offset'])
+    })
+    await page.locator('input[type=file]').first().setInputFiles(path)
+    await page.getByRole('button', { name: 'Upload', exact: true }).click()
+    await page.waitForURL('**/models/large/versions', { timeout: 30_000 })
+    if (!(from > 0)) throw new Error(`it began again: the server had ${from} bytes`)
+    console.log(`      went on at ${(from / 2 ** 20).toFixed(1)} of 24 MiB`)
+    await page.getByText(/Rejected|Failed/).first().waitFor({ timeout: 30_000 })
+  })
+  await step('a provider is connected, tested and its model deployed', async () => {
+    await page.goto(`${server.base}/providers`)
+    await page.getByRole('button', { name: 'Connect a provider' }).first().click()
+    const dialog = page.getByRole('dialog')
+    await dialog.getByLabel('Base URL').fill(upstream.url)
+    await dialog.getByLabel('Name').fill('acme')
+    await examine(page, 'provider-connect', { theme: 'light', lang: 'en', width: 1360 })
+    await dialog.getByRole('button', { name: 'Connect a provider' }).click()
+    await page.getByText('acme/Slow-7B').waitFor()
+    await page.getByRole('button', { name: 'Test', exact: true }).click()
+    await page.getByText(/Answers in/).waitFor()
+    await examine(page, 'providers-tested', { theme: 'light', lang: 'en', width: 1360 })
+    await page.getByRole('link', { name: 'Deploy', exact: true }).click()
+    await page.waitForURL('**/deployments/new/source**')
+    await page.getByRole('button', { name: 'Next' }).click()
+    await page.waitForURL('**/resources')
+    await page.getByRole('button', { name: 'Next' }).click()
+    await page.waitForURL('**/review')
+    await page.getByRole('button', { name: 'Deploy', exact: true }).click()
+    await page.waitForURL('**/deployments/slow-7b/overview')
+    await page.getByRole('link', { name: 'Open in playground' }).click({ timeout: 30_000 })
+    await page.waitForURL('**/playground?model=slow-7b')
+  })
+  await step('an answer is drawn safely, stopped and asked for again', async () => {
+    const message = page.getByLabel('Message')
+    await message.fill('show Markdown')
+    await message.press('Enter')
+    await page.locator('article[aria-busy=false]').waitFor()
+    for (const part of ['ol li', 'table .to-right', '.md-code .hljs-built_in, .md-code .hljs-string']) await page.locator(`article .md ${part}`).first().waitFor()
+    if (await page.locator('article .md img, article .md script, article .md a[href^=javascript]').count()) throw new Error('the answer put something active on the page')
+    await examine(page, 'playground-markdown', { theme: 'light', lang: 'en', width: 1360 })
+    await message.fill('answer slowly')
+    await message.press('Enter')
+    await page.locator('article[aria-busy=true] .md p').first().waitFor()
+    await page.getByRole('button', { name: 'Stop' }).click()
+    await page.getByText('Stopped').waitFor()
+    for (let i = 0; upstream.seen.stopped < 1; i++) {
+      if (i > 50) throw new Error('the upstream was not told')
+      await page.waitForTimeout(100)
+    }
+    const before = upstream.seen.chats
+    await page.getByRole('button', { name: 'Answer again' }).first().click()
+    await page.locator('article[aria-busy=false]').first().waitFor()
+    await page.waitForTimeout(1500)
+    if (upstream.seen.chats !== before + 1 || (await page.locator('article').count()) !== 1) throw new Error('answering again did not replace the answer')
+    await message.fill('please fail')
+    expectStatus(502)
+    expectFailure(502)
+    await message.press('Enter')
+    await page.getByRole('alert').waitFor({ timeout: 30_000 })
+    await examine(page, 'playground-failed', { theme: 'light', lang: 'en', width: 1360 })
+  })
+  await step('a wizard can be done by keyboard alone', async () => {
+    await page.goto(`${server.base}/models`)
+    await page.locator('tbody tr a').nth(1).waitFor()
+    const name = (await page.locator('tbody tr a').allInnerTexts()).find((n) => n === 'my-llama')
     await page.goto(`${server.base}/deployments/new/source?model=${encodeURIComponent(name)}`)
     await page.getByLabel('Public name').focus()
     await page.keyboard.press('ControlOrMeta+a')
@@ -187,6 +293,30 @@ async function scenario() {
     await page.getByRole('menuitem', { name: 'Suspend' }).click()
     await page.getByRole('dialog').getByRole('button', { name: 'Suspend' }).click()
     await page.getByText('Suspended').waitFor()
+  })
+  await step('a viewer sees what may be seen and is told what may not', async () => {
+    await page.getByRole('button', { name: 'Add a person' }).click()
+    const dialog = page.getByRole('dialog')
+    await dialog.getByLabel('E-mail').fill('vera@example.com')
+    await dialog.getByLabel('Role').click()
+    await page.getByRole('option', { name: 'Viewer' }).click()
+    const first = await dialog.getByLabel('First password').inputValue()
+    await dialog.getByRole('button', { name: 'Add a person' }).click()
+    await dialog.getByText('The account is ready').waitFor()
+    await dialog.getByRole('button', { name: 'Done' }).click()
+    const other = await open(browser, server.base)
+    await other.page.goto(`${server.base}/login`)
+    await other.page.getByLabel('E-mail').fill('vera@example.com')
+    await other.page.getByLabel('Password').fill(first)
+    await other.page.getByRole('button', { name: 'Sign in', exact: true }).click()
+    await other.page.getByRole('heading', { name: 'Overview' }).waitFor()
+    await other.page.goto(`${server.base}/models`)
+    await other.page.locator('tbody tr').first().waitFor()
+    if (await other.page.getByRole('link', { name: 'Import a model' }).count()) throw new Error('a viewer is offered an import')
+    await other.page.goto(`${server.base}/models/upload`)
+    await other.page.getByText('model:write').waitFor()
+    await examine(other.page, 'no-access', { theme: 'light', lang: 'en', width: 1360 })
+    await other.context.close()
   })
   await step('the session survives a reload and ends on sign-out', async () => {
     await page.goto(`${server.base}/profile/security`)
@@ -264,6 +394,7 @@ try {
   if (process.env.E2E_PAGES !== '0') await everyPage(context)
 } finally {
   await browser.close()
+  upstream.stop()
   await server.stop()
 }
 console.log(`${passed} passed, ${problems.length} failed`)

@@ -25,7 +25,8 @@ export function bodyParameters(p: Parameters): Record<string, unknown> {
 /** Tokens per second after the first one; an answer that came in one piece is measured over the whole wait. */
 export function rate(tokens: number, began: number, first: number, last: number): number | undefined {
   if (!first || tokens < 1) return undefined
-  return last > first && tokens > 1 ? ((tokens - 1) / (last - first)) * 1000 : (tokens / Math.max(last - began, 1)) * 1000
+  // Pieces that arrive together were made earlier: then only the whole wait says anything.
+  return last - first > 100 && tokens > 1 ? ((tokens - 1) / (last - first)) * 1000 : (tokens / Math.max(last - began, 1)) * 1000
 }
 
 /** A conversation with one model: streams an answer, can be stopped, and can answer again. */
