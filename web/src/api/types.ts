@@ -9,13 +9,13 @@ export type Role = 'owner' | 'admin' | 'developer' | 'viewer'
 export interface UserProfile { first_name?: string; last_name?: string; avatar_url?: string; organization?: string }
 export interface User {
   id: string; username: string; email: string; status: string; role: Role; profile?: UserProfile; locale?: string; last_login_at?: string; created_at: string; updated_at: string; rev: number
-  tenant?: { id: string; name: string }; permissions?: string[]
+  tenant?: { id: string; name: string }; permissions?: string[] | null
 }
 export interface Login { access_token: string; token_type: string; expires_in: number; user?: User }
-export interface Session { id: string; user_agent?: string; ip?: string; created_at: string; last_used_at?: string; expires_at?: string; current?: boolean }
+export interface Session { id: string; user_agent?: string; ip?: string; auth_at: string; seen_at: string; expires_at?: string; current?: boolean }
 
 export interface ApiKey {
-  id: string; name: string; owner?: { id: string; email: string }; models?: string[] | null; prefix: string; last4: string; state: 'active' | 'expired' | 'revoked'
+  id: string; name: string; owner?: { id: string; email: string }; models?: string[] | null; prefix: string; last4: string; state: 'active' | 'expired' | 'revoked' | 'suspended'
   expires_at?: string; last_used_at?: string; created_at: string; updated_at: string; rev: number; secret?: string
 }
 
@@ -30,15 +30,15 @@ export type VersionStatus = 'pending' | 'validating' | 'ready' | 'warned' | 'rej
 export interface ModelFile { path: string; size_bytes: number; sha256: string }
 export interface ModelVersion {
   id: string; model_id: string; name: string; number: number; status: VersionStatus; message?: string; format?: string; architecture?: string; parameters?: number; context_length?: number; quantization?: string
-  size_bytes: number; manifest_sha256?: string; files?: ModelFile[] | null; reason?: ReasonInfo | null; job_id?: string; created_at: string; metadata?: Record<string, unknown> & { memory?: { context: number; slots: number; bytes: number }[] }
+  size_bytes: number; manifest_sha256?: string; files?: ModelFile[] | null; reason?: ReasonInfo | null; job_id?: string; created_at: string; metadata?: Record<string, unknown> & { memory?: { context: number; slots: number; bytes: number }[] | null }
 }
 export interface Model { id: string; name: string; description?: string; visibility: string; latest: ModelVersion | null; versions_count: number; size_bytes: number; created_at: string; updated_at: string; rev: number }
-export interface Check { id: string; result: 'pass' | 'warn' | 'reject' | 'skip'; code?: string; message?: string; path?: string; detail?: string; ms?: number }
+export interface Check { id: string; result: 'pass' | 'warn' | 'reject' | 'skip'; code?: string; message?: string; path?: string; detail?: string; hint?: string; ms?: number }
 export interface Report { status: string; checks: Check[] | null }
 
 export type DeploymentStatus = 'stopped' | 'pending' | 'starting' | 'ready' | 'degraded' | 'updating' | 'failed' | 'deleting'
 export interface Replica { id: string; state: string; attempt: number; pid?: number; reason?: ReasonInfo | null; started_at?: string; ready_at?: string }
-export interface Need { host_bytes: number; parts?: { weights: number; kv: number; scratch: number; fixed: number }; max_context?: number }
+export interface Need { host_bytes: number; parts?: { weights?: number; kv?: number; scratch?: number; fixed?: number }; max_context?: number }
 export interface Deployment {
   id: string; name: string; model?: { id: string; name: string; version: number; version_id: string } | null; provider?: { id: string; name: string } | null; upstream_model?: string; engine: string; engine_reason?: string
   desired: 'running' | 'stopped'; status: DeploymentStatus; reason?: ReasonInfo | null; progress?: { done: number; total: number; unit: string } | null; context?: number; concurrency?: number
@@ -46,8 +46,8 @@ export interface Deployment {
   live?: { running: number; waiting: number; kv_usage: number; tokens_per_s: number; ttft_ms_p50: number; requests_total: number } | null; created_at: string; updated_at: string; rev: number
 }
 export interface Transition { id?: string; at: string; from?: string; to?: string; state?: string; reason?: ReasonInfo | null; replica_id?: string; attempt?: number; message?: string }
-export interface MetricSeries { key: string; name?: { zh?: string; en?: string } | string; unit?: string; group?: string; kind?: string; points?: [number, number | null][] | { at: string; value: number | null }[] }
-export interface Metrics { series?: MetricSeries[]; items?: Record<string, number | string>[] }
+export interface MetricSeries { key: string; name?: { zh?: string; en?: string } | string; unit?: string; group?: string; kind?: string; points?: ((number | null)[] | null)[] | null }
+export interface Metrics { series?: MetricSeries[] | null }
 export interface LogLine { at?: string; level?: string; text: string }
 export interface Fit { fits: boolean; engine?: string; need?: Need | null; have_bytes?: number; max_context?: number; reason?: ReasonInfo | null }
 

@@ -27,10 +27,10 @@ export function chartsOf(m: Metrics, locale: string): Chart[] {
     const at = new Map<number, Map<string, number | null>>()
     for (const s of list) {
       for (const p of s.points ?? []) {
-        const [time, value] = Array.isArray(p) ? p : [new Date(p.at).getTime() / 1000, p.value]
-        const seconds = time > 1e11 ? time / 1000 : time
+        const [seconds, value] = p ?? []
+        if (seconds === undefined || seconds === null) continue
         if (!at.has(seconds)) at.set(seconds, new Map())
-        at.get(seconds)!.set(s.key, value)
+        at.get(seconds)!.set(s.key, value ?? null)
       }
     }
     const times = [...at.keys()].sort((a, b) => a - b)
