@@ -247,7 +247,7 @@ func (s *Session) grain(n int) int {
 // matmul sets y to w times the n rows of x. set says that the inputs are already in the form that w wants.
 func (s *Session) matmul(y []float32, w *kernel.Weights, x []float32, n int, set bool) {
 	if !set {
-		s.acts.Set(w.Type(), x, n, w.Cols())
+		s.acts.SetOn(s.p, w.Type(), x, n, w.Cols())
 	}
 	kernel.MatMul(s.p, y, w.Rows(), w, &s.acts)
 }
