@@ -3,8 +3,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 go test ./internal/cli -run 'TestGolden' -update >/dev/null
-(cd internal/llm/kernel/gen && sh generate.sh >/dev/null)
-if [ -d web/node_modules ]; then (cd web && npm run -s gen --if-present); fi
+go generate ./internal/llm/kernel
+if [ -d web/node_modules ]; then (cd web && npx --no-install openapi-typescript ../api/openapi.yaml -o src/api/schema.d.ts >/dev/null); fi
 [ "${1:-}" = check ] || exit 0
 changed=$(git status --porcelain -- api docs/reference internal/llm/kernel web/src/api)
 [ -z "$changed" ] || { echo "generated files are out of date; run make gen:"; echo "$changed"; git diff --stat; exit 1; }

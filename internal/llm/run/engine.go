@@ -29,6 +29,7 @@ type Options struct {
 	EndTokens   []int32       // end a generation beside those of the tokenizer, see arch.Source
 	Pool        *kernel.Pool  // workers; nil = the caller's thread only
 	Now         func() time.Time
+	Report      func(failure any, stack []byte) // a step failed by a bug: for the log. nil = told to the requests only
 }
 
 func (o *Options) defaults(m *arch.Model) {

@@ -2,6 +2,7 @@ package run
 
 import (
 	"cmp"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -161,6 +162,9 @@ func (l *loop) step() bool {
 func (l *loop) compute() (err error) {
 	defer func() {
 		if c := recover(); c != nil {
+			if l.e.o.Report != nil {
+				l.e.o.Report(c, debug.Stack())
+			}
 			err = fault.From(ErrFailed.With("step %d: %v", l.steps, c))
 		}
 	}()

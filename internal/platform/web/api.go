@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -101,6 +102,15 @@ func summary(operationID string) string {
 	words := strings.Split(operationID, "_")
 	return strings.Join(append(words[len(words)-1:], words[1:len(words)-1]...), " ")
 }
+
+// configureHuma sets huma's global switches, once for all servers of the process.
+var configureHuma = sync.OnceFunc(func() {
+	huma.ValidateStrictCasing = true // else {"role":"a","ROLE":"admin"} passes the check and decodes as admin
+	huma.NewErrorWithContext = humaError
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		return humaError(nil, status, msg, errs...)
+	}
+})
 
 // newAPI sets huma up on mux. See RFC 9457 for the error form and api.md for the choices.
 func newAPI(s *Server, mux *http.ServeMux, version string) API {

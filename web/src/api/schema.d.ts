@@ -1263,7 +1263,7 @@ export interface components {
              * @description auto chooses and says why
              * @enum {string}
              */
-            engine?: "auto" | "native" | "openai" | "fake";
+            engine?: "auto" | "native" | "openai";
             /** @description name, name@rN or version id of a registered model */
             model?: string;
             /** @description Public model name, unique in the tenant */

@@ -253,7 +253,10 @@ func (p *process) load(ctx context.Context, cfg Config, s *server, pool *kernel.
 	if err != nil {
 		return nil, err
 	}
-	e, err := run.Open(m, tok, run.Options{KVBytes: kv, FullKV: cfg.KVType == "f32", MaxSeqs: cfg.MaxSeqs, MaxCtx: cfg.Context, Pool: pool, EndTokens: src.EndTokens()})
+	e, err := run.Open(m, tok, run.Options{KVBytes: kv, FullKV: cfg.KVType == "f32", MaxSeqs: cfg.MaxSeqs, MaxCtx: cfg.Context, Pool: pool, EndTokens: src.EndTokens(),
+		Report: func(failure any, stack []byte) {
+			p.log.Error("a step of the engine failed", "failure", failure, "stack", string(stack))
+		}})
 	if err != nil {
 		return nil, err
 	}

@@ -248,7 +248,7 @@ func errorBody(err error) (int, dialect.ErrorBody) {
 	case status >= http.StatusInternalServerError:
 		typ = "server_error"
 	}
-	if e.Kind == fault.Internal && !errors.Is(err, run.ErrFailed) {
+	if e.Kind == fault.Internal { // what exactly went wrong is for the log
 		text = e.Message
 	}
 	if len(e.Fields) > 0 {
