@@ -245,6 +245,9 @@ func (c *call) ask(a *inference.Attempt) (*h1.Response, error) {
 		Address: h1.Address{Network: ep.Network, Addr: ep.Addr, TLS: ep.TLS, Name: ep.Host}, Method: "POST", Path: ep.BasePath + c.op.path, Host: ep.Host, Auth: ep.Auth.Reveal(),
 		Type: "application/json", RequestID: c.row.RequestID, Body: c.pieces, First: firstWhole,
 	}
+	if ep.Network == "unix" { // an engine of ours; others must not learn who asks
+		q.Account = c.row.TenantID
+	}
 	if c.f.stream {
 		q.Accept, q.First = streaming, firstStream
 	}

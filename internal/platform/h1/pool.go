@@ -203,6 +203,7 @@ type Request struct {
 	Type      string // Content-Type, "" = none
 	Accept    string
 	RequestID string        // sent as X-Request-Id, "" = none
+	Account   string        // sent as X-Maas-Tenant, "" = none: for engines of ours, which share caches and turns by it
 	Trace     string        // sent as traceparent, "" = none
 	Body      [][]byte      //
 	First     time.Duration // limit to the first byte of the answer; 0 = 120 s
@@ -218,7 +219,7 @@ func (q *Request) length() int {
 
 // appendHead writes the request head. Values come from configuration and our own code, but a line break in one would be a way to a second request: such a request is refused.
 func (q *Request) appendHead(b []byte) ([]byte, error) {
-	for _, v := range [...]string{q.Method, q.Path, q.Host, q.Auth, q.Type, q.Accept, q.RequestID, q.Trace} {
+	for _, v := range [...]string{q.Method, q.Path, q.Host, q.Auth, q.Type, q.Accept, q.RequestID, q.Account, q.Trace} {
 		for i := range len(v) {
 			if v[i] < 0x20 || v[i] == 0x7f {
 				return nil, ErrProtocol.With("the request holds a control character in its head")
@@ -239,6 +240,7 @@ func (q *Request) appendHead(b []byte) ([]byte, error) {
 	line("Authorization", q.Auth)
 	line("Accept", q.Accept)
 	line("X-Request-Id", q.RequestID)
+	line("X-Maas-Tenant", q.Account)
 	line("Traceparent", q.Trace)
 	line("Content-Type", q.Type)
 	if n := q.length(); n > 0 || q.Method == "POST" || q.Method == "PUT" {
