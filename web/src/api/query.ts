@@ -45,7 +45,7 @@ export function useLoad<T>(o: LoadOptions<T>) {
     })
   }
   const data = computed(() => (gone() ? undefined : q.data.value))
-  return { data, problem, pending: q.isPending, loading: q.isLoading, reload: () => void q.refetch().catch(() => undefined) }
+  return { data, problem, pending: q.isPending, loading: q.isLoading, reload: () => q.refetch().then(() => undefined, () => undefined) }
 }
 
 /** Marks everything under these keys as old and loads again what is in sight. */
