@@ -43,7 +43,7 @@ type module struct {
 // modules is a function, not a variable: the start functions refer back to it.
 func modules() []module {
 	return []module{
-		{"user", []string{"auth", "users", "keys", "usage"}, (*Process).startUser},
+		{"user", []string{"auth", "users", "keys", "usage", "tenants", "members", "invitations", "projects", "roles", "permissions", "grants", "service-accounts"}, (*Process).startUser},
 		{"model", []string{"models", "uploads"}, (*Process).startModel},
 		{"inference", []string{"inference", "overview"}, (*Process).startInference},
 		{"gateway", nil, (*Process).startGateway},
@@ -297,7 +297,7 @@ func (p *Process) counts(ctx context.Context) (models, keys int64, err error) {
 		models = int64(len(l.Items))
 	}
 	if p.services.user != nil {
-		l, err := p.services.user.Keys(ctx, "", page.MaxLimit, "")
+		l, err := p.services.user.Keys(ctx, user.KeyFilter{Limit: page.MaxLimit})
 		if err != nil {
 			return 0, 0, err
 		}

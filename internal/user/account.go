@@ -40,6 +40,9 @@ func (s *Service) User(ctx context.Context, uid string) (User, error) {
 		return s.Me(ctx)
 	}
 	u, err := s.user(ctx, p.TenantID, uid)
+	if err == nil && u.service {
+		return User{}, ErrNotFound.With("there is no user %q", uid)
+	}
 	if err == nil && !p.May("user:read_pii") {
 		u = u.masked()
 	}
@@ -93,6 +96,9 @@ func (s *Service) Create(ctx context.Context, n NewUser) (User, error) {
 		return User{}, err
 	}
 	err = s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := s.mayAssign(ctx, tx, u.Role); err != nil {
+			return err
+		}
 		if err := insertUser(ctx, tx, u); err != nil {
 			return err
 		}
@@ -163,7 +169,10 @@ func (s *Service) change(ctx context.Context, uid string, f func(*User, time.Tim
 		if err := f(&u, now); err != nil {
 			return err
 		}
-		if (was.Role == Owner || u.Role == Owner) && u.ID != p.UserID && !p.May("user:grant_owner") || was.Role != Owner && u.Role == Owner && !p.May("user:grant_owner") {
+		if err := s.mayChange(ctx, tx, was, u); err != nil {
+			return err
+		}
+		if was.Role == Owner && u.ID != p.UserID && !p.May("user:grant_owner") {
 			return ErrOwnerOnly
 		}
 		if was.Role == Owner && (u.Role != Owner || u.Status != Active) {
@@ -183,6 +192,41 @@ func (s *Service) change(ctx context.Context, uid string, f func(*User, time.Tim
 	return u, err
 }
 
+// mayChange holds for every change of a member: only people themselves, or those who share all their organisations, change who they are; nobody gives a role that may more than they do.
+func (s *Service) mayChange(ctx context.Context, q db.Querier, was, u User) error {
+	p, _ := auth.From(ctx)
+	if u.ID != p.UserID && (was.Username != u.Username || was.Email != u.Email || was.Profile != u.Profile || was.Locale != u.Locale) {
+		if n, err := tenantsCount(ctx, q, u.ID); err != nil || n > 1 {
+			return errors.Join(err, ErrSharedAccount)
+		}
+	}
+	if was.service {
+		return ErrNotFound.With("there is no user %q", u.ID)
+	}
+	if was.Role == u.Role && (was.Status == u.Status || u.ID == p.UserID) {
+		return nil
+	}
+	return s.mayAssign(ctx, q, was.Role, u.Role)
+}
+
+// mayAssign refuses roles that do not exist in the caller's organisation and those that may more than the caller, given or taken.
+func (s *Service) mayAssign(ctx context.Context, q db.Querier, roles ...Role) error {
+	p, _ := auth.From(ctx)
+	for _, r := range roles {
+		list, err := rolePermissions(ctx, q, p.TenantID, r)
+		if err != nil {
+			return err
+		}
+		if err := covers(p, list); err != nil {
+			if r == Owner {
+				return ErrOwnerOnly
+			}
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *Service) needAnotherOwner(ctx context.Context, tx *db.Tx, u User) error {
 	n, err := countOwners(ctx, tx, u.Tenant.ID, u.ID)
 	if err == nil && n == 0 {
@@ -199,7 +243,7 @@ func (s *Service) rightsChanged(ctx context.Context, tx *db.Tx, u User, end bool
 		return err
 	}
 	if end {
-		if err := revokeSessions(ctx, tx, u.ID, "", reasonSuspended, v, now); err != nil {
+		if err := endTenantSessions(ctx, tx, u.Tenant.ID, u.ID, reasonSuspended, v, now); err != nil {
 			return err
 		}
 	}
@@ -210,7 +254,8 @@ func (s *Service) rightsChanged(ctx context.Context, tx *db.Tx, u User, end bool
 	return s.publish(ctx, tx, u.Tenant.ID, Changed{UserID: u.ID, Status: u.Status, Role: u.Role, By: p.UserID})
 }
 
-// Delete erases an account: sessions end, keys are revoked, name and address go. Usage keeps the id.
+// Delete takes a member out of the organisation: sessions in it end, keys are revoked, projects and grants go. An account that belongs to no other organisation is erased: name and address go. Usage keeps
+// the id.
 func (s *Service) Delete(ctx context.Context, uid string) error {
 	p, _ := auth.From(ctx)
 	if uid == p.UserID || uid == "me" {
@@ -225,27 +270,42 @@ func (s *Service) Delete(ctx context.Context, uid string) error {
 		if err != nil {
 			return err
 		}
+		if u.service {
+			return ErrNotFound.With("there is no user %q", uid)
+		}
+		if err := s.mayAssign(ctx, tx, u.Role); err != nil {
+			return err
+		}
 		if u.Role == Owner {
-			if !p.May("user:grant_owner") {
-				return ErrOwnerOnly
-			}
 			if err := s.needAnotherOwner(ctx, tx, u); err != nil {
 				return err
 			}
 		}
-		u.Status = Erased
-		v, err := bump(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if err := revokeKeysOf(ctx, tx, p.TenantID, u.ID, v, now); err != nil {
-			return err
-		}
-		if err := s.rightsChanged(ctx, tx, u, true, now); err != nil {
-			return err
-		}
-		return eraseUser(ctx, tx, u, now)
+		return s.leave(ctx, tx, u, now)
 	})
+}
+
+// leave ends a membership and all that hangs on it; an account without another one is erased.
+func (s *Service) leave(ctx context.Context, tx *db.Tx, u User, now time.Time) error {
+	n, err := tenantsCount(ctx, tx, u.ID)
+	if err != nil {
+		return err
+	}
+	v, err := bump(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if err := revokeKeysOf(ctx, tx, u.Tenant.ID, u.ID, v, now); err != nil {
+		return err
+	}
+	u.Status = Erased // in this organisation
+	if err := s.rightsChanged(ctx, tx, u, true, now); err != nil {
+		return err
+	}
+	if err := dropMember(ctx, tx, u.Tenant.ID, u.ID); err != nil || n > 1 {
+		return err
+	}
+	return eraseUser(ctx, tx, u, now)
 }
 
 // cursor reads a (time, id) cursor; none gives start.
@@ -261,26 +321,29 @@ func cursor(filter, after string, start int64) (at int64, last string, err error
 	return at, keys[1], nil
 }
 
-// MakeKey makes an API key for the caller and returns its text, which is shown once.
+// MakeKey makes an API key for the caller, or for a service account of theirs, and returns its text, which is shown once.
 func (s *Service) MakeKey(ctx context.Context, n NewKey) (MadeKey, error) {
 	p, _ := auth.From(ctx)
 	now := s.Now()
-	owner, err := s.user(ctx, p.TenantID, p.UserID)
-	if err != nil {
-		return MadeKey{}, err
-	}
-	k, text, err := newKey(n, id.New("key"), owner, now)
-	if err != nil {
-		return MadeKey{}, err
-	}
-	if p.Kind == auth.Key { // a key makes no key that may more than itself
-		for _, scope := range meet(owner.Role, k.Scopes) {
-			if !p.May(scope) {
-				return MadeKey{}, auth.ErrForbidden.With("this key does not hold %s and cannot give it", scope)
-			}
+	var made MadeKey
+	err := s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		owner, err := s.keyMaker(ctx, tx, p, n.Service)
+		if err != nil {
+			return err
 		}
-	}
-	err = s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		k, text, err := newKey(n, id.New("key"), owner, now)
+		if err != nil {
+			return err
+		}
+		if n.Project == "" {
+			n.Project = owner.serviceProject
+		}
+		if k.ProjectID, k.Project, err = s.keyProject(ctx, tx, p, n.Project); err != nil {
+			return err
+		}
+		if err := keyScopes(p, k); err != nil {
+			return err
+		}
 		v, err := bump(ctx, tx)
 		if err != nil {
 			return err
@@ -288,10 +351,56 @@ func (s *Service) MakeKey(ctx context.Context, n NewKey) (MadeKey, error) {
 		if err := insertKey(ctx, tx, k, v); err != nil {
 			return err
 		}
+		made = MadeKey{k, text}
 		s.changed(tx)
 		return s.publish(ctx, tx, p.TenantID, KeyChanged{KeyID: k.ID, UserID: k.Owner.ID, State: k.State, By: p.UserID})
 	})
-	return MadeKey{k, text}, err
+	return made, err
+}
+
+// keyMaker is the account that a new key acts for: the caller, or a service account that the caller may handle.
+func (s *Service) keyMaker(ctx context.Context, q db.Querier, p auth.Principal, service string) (User, error) {
+	if service == "" {
+		return userByID(ctx, q, p.TenantID, p.UserID)
+	}
+	a, err := serviceByID(ctx, q, p.TenantID, keyOwner(p), service)
+	if err != nil {
+		return User{}, err
+	}
+	u, err := userByID(ctx, q, p.TenantID, a.ID)
+	u.Email, u.serviceProject = a.Name, a.ProjectID
+	return u, err
+}
+
+// keyScopes refuses a key that may more than the credential that makes it: an API key gives only what it holds itself; nobody makes keys for a service account that may more than they do.
+func keyScopes(p auth.Principal, k Key) error {
+	if p.Kind == auth.Key || k.Owner.ID != p.UserID {
+		return covers(p, meet(k.ownerRights(), k.Scopes))
+	}
+	return nil
+}
+
+// keyProject finds the project that a key is bound to, by id or short name: one that the caller may act for. "" = none.
+func (s *Service) keyProject(ctx context.Context, q db.Querier, p auth.Principal, name string) (pid, slug string, err error) {
+	if name == "" && p.Kind == auth.Key {
+		name = p.Project // the key of a project makes keys of that project only
+	}
+	if name == "" {
+		return "", "", nil
+	}
+	if p.Kind == auth.User { // as it is now: the project may be younger than what the caller's credential says
+		b, err := rightsOf(ctx, q, []string{p.TenantID}, s.Now())
+		if err != nil {
+			return "", "", err
+		}
+		b.fill(&p, nil)
+	}
+	for _, one := range p.Projects {
+		if one.ID == name || one.Slug == name {
+			return one.ID, one.Slug, nil
+		}
+	}
+	return "", "", auth.ErrProject.With("there is no project %.60q for you", name)
 }
 
 // keyOwner is whose keys the caller may handle: "" = all of the team.
@@ -315,23 +424,22 @@ func (s *Service) Key(ctx context.Context, kid string) (Key, error) {
 	return k, err
 }
 
-// Keys lists keys, newest first: the caller's, or all of the team for those with key:admin (of one owner if owner is set).
-func (s *Service) Keys(ctx context.Context, owner string, limit int, after string) (page.List[Key], error) {
+// Keys lists keys, newest first: those of the caller and of the service accounts they made, or all of the team for those with key:admin.
+func (s *Service) Keys(ctx context.Context, f KeyFilter) (page.List[Key], error) {
 	p, _ := auth.From(ctx)
-	if own := keyOwner(p); own != "" {
-		owner = own
-	} else if owner == "me" {
-		owner = p.UserID
+	may := keyOwner(p)
+	if f.Owner == "me" {
+		f.Owner = p.UserID
 	}
-	limit = page.Limit(limit)
-	filter := "keys\x00" + p.TenantID + "\x00" + owner
-	at, last, err := cursor(filter, after, math.MaxInt64)
+	limit := page.Limit(f.Limit)
+	filter := "keys\x00" + p.TenantID + "\x00" + may + "\x00" + f.Owner + "\x00" + f.Project
+	at, last, err := cursor(filter, f.After, math.MaxInt64)
 	if err != nil {
 		return page.List[Key]{}, err
 	}
 	var keys []Key
 	err = s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
-		rows, err := keysOf(ctx, q, p.TenantID, owner, at, last, limit+1)
+		rows, err := keysOf(ctx, q, p.TenantID, may, f, at, last, limit+1)
 		for _, r := range rows {
 			r.State = r.status(s.Now())
 			keys = append(keys, r.Key)
@@ -346,20 +454,51 @@ func (s *Service) Keys(ctx context.Context, owner string, limit int, after strin
 
 // UpdateKey changes name, models and expiry of a key: ErrKeyClosed for a revoked one.
 func (s *Service) UpdateKey(ctx context.Context, kid string, patch KeyPatch, check func(Key) error) (Key, error) {
-	return s.changeKey(ctx, kid, func(k *Key, now time.Time) error {
-		return errors.Join(check(*k), k.apply(patch, now))
+	p, _ := auth.From(ctx)
+	return s.changeKey(ctx, kid, func(ctx context.Context, tx *db.Tx, k *Key, now time.Time) error {
+		if err := errors.Join(check(*k), k.apply(patch, now)); err != nil {
+			return err
+		}
+		if patch.Project != nil {
+			var err error
+			if k.ProjectID, k.Project, err = s.keyProject(ctx, tx, p, *patch.Project); err != nil {
+				return err
+			}
+		}
+		if patch.Scopes != nil {
+			return keyScopes(p, *k)
+		}
+		return nil
 	})
+}
+
+// RotateKey gives a key a new text, shown once. The old one goes on working for overlap; earlier ones keep the end they have.
+func (s *Service) RotateKey(ctx context.Context, kid string, overlap time.Duration) (MadeKey, error) {
+	p, _ := auth.From(ctx)
+	var text string
+	k, err := s.changeKey(ctx, kid, func(ctx context.Context, tx *db.Tx, k *Key, now time.Time) error {
+		if k.State = k.status(now); k.State == KeyRevoked {
+			return ErrKeyClosed
+		}
+		if err := keyScopes(p, *k); err != nil { // who rotates learns the text
+			return err
+		}
+		old := k.hash
+		text = k.renew(now)
+		return insertKeySecret(ctx, tx, *k, old, now.Add(overlap))
+	})
+	return MadeKey{k, text}, err
 }
 
 // RevokeKey ends a key for good. In this process it is refused from the next request on, elsewhere within a second; running streams of it end within two.
 func (s *Service) RevokeKey(ctx context.Context, kid string) (Key, error) {
-	return s.changeKey(ctx, kid, func(k *Key, now time.Time) error {
+	return s.changeKey(ctx, kid, func(_ context.Context, _ *db.Tx, k *Key, now time.Time) error {
 		k.revoke(now)
 		return nil
 	})
 }
 
-func (s *Service) changeKey(ctx context.Context, kid string, f func(*Key, time.Time) error) (Key, error) {
+func (s *Service) changeKey(ctx context.Context, kid string, f func(context.Context, *db.Tx, *Key, time.Time) error) (Key, error) {
 	p, _ := auth.From(ctx)
 	now := s.Now()
 	var k Key
@@ -368,7 +507,7 @@ func (s *Service) changeKey(ctx context.Context, kid string, f func(*Key, time.T
 		if k, err = keyByID(ctx, tx, p.TenantID, keyOwner(p), kid); err != nil {
 			return err
 		}
-		if err := f(&k, now); err != nil {
+		if err := f(ctx, tx, &k, now); err != nil {
 			return err
 		}
 		v, err := bump(ctx, tx)

@@ -67,6 +67,9 @@ type KeyGrant struct {
 	Principal auth.Principal `json:"principal"`
 	ExpiresAt time.Time      `json:"expires_at,omitzero"`
 	Status    KeyStatus      `json:"status"`
+	Project   string         `json:"project,omitempty"`  // id of the project that its usage is counted on, as in Principal.Project; "" = the caller chooses
+	IPAllow   []string       `json:"ip_allow,omitempty"` // CIDR blocks, masked; empty = from everywhere. The Verifier enforces it
+	Strict    bool           `json:"strict,omitempty"`   // reserve the most that a call can cost
 }
 
 // PublicKey verifies access tokens.

@@ -16,19 +16,34 @@ func (s *Service) keyRoutes(api web.API) {
 	web.Patch(api, "/keys/{id}", "user_key_update", "key:write", http.StatusOK, s.httpUpdateKey)
 	web.Delete(api, "/keys/{id}", "user_key_delete", "key:write", http.StatusNoContent, func(ctx context.Context, in *idIn) (web.None, error) { return web.None{}, s.DeleteKey(ctx, in.ID) })
 	web.Post(api, "/keys/{id}/revoke", "user_key_revoke", "key:write", http.StatusOK, func(ctx context.Context, in *idIn) (Key, error) { return s.RevokeKey(ctx, in.ID) })
+	web.Post(api, "/keys/{id}/rotate", "user_key_rotate", "key:write", http.StatusOK, s.httpRotateKey)
 	web.Get(api, "/usage", "user_usage_sum", "billing:read", http.StatusOK, s.httpUsage)
 	web.Get(api, "/usage/requests", "user_usage_list", "billing:read", http.StatusOK, s.httpRequests)
 	web.Get(api, "/usage/requests/{id}", "user_usage_get", "billing:read", http.StatusOK, func(ctx context.Context, in *idIn) (UsageRequest, error) { return s.Request(ctx, in.ID) })
 }
 
 type keysIn struct {
-	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
-	After string `query:"after" maxLength:"2048"`
-	Owner string `query:"owner" maxLength:"100" doc:"User id, or me"`
+	Limit   int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	After   string `query:"after" maxLength:"2048"`
+	Owner   string `query:"owner" maxLength:"100" doc:"Id of a person or service account, or me"`
+	Project string `query:"project" maxLength:"100" doc:"Id of a project"`
 }
 
 func (s *Service) httpKeys(ctx context.Context, in *keysIn) (page.List[Key], error) {
-	return s.Keys(ctx, in.Owner, in.Limit, in.After)
+	return s.Keys(ctx, KeyFilter{in.Owner, in.Project, in.Limit, in.After})
+}
+
+func (s *Service) httpRotateKey(ctx context.Context, in *struct {
+	ID   string `path:"id" maxLength:"100"`
+	Body struct {
+		OverlapS int `json:"overlap_s,omitempty" minimum:"0" maximum:"2592000" doc:"Seconds that the old secret goes on working"`
+	}
+}) (MadeKey, error) {
+	k, err := s.RotateKey(ctx, in.ID, time.Duration(in.Body.OverlapS)*time.Second)
+	if err == nil {
+		web.SetHeader(ctx, "Cache-Control", "no-store")
+	}
+	return k, err
 }
 
 func (s *Service) httpMakeKey(ctx context.Context, in *struct{ Body NewKey }) (MadeKey, error) {

@@ -2,12 +2,13 @@ package user
 
 import (
 	"slices"
+	"strings"
 
 	"maas/internal/platform/fault"
 )
 
 // ErrBadRole is answered to a role name that does not exist.
-var ErrBadRole = fault.New(fault.Invalid, "user.bad_role", "roles are owner, admin, developer and viewer")
+var ErrBadRole = fault.New(fault.Invalid, "user.bad_role", "there is no such role").WithHint("Roles are owner, admin, developer, viewer, billing, and those of your organisation: GET /roles")
 
 // Role is a named set of permissions inside a tenant.
 type Role string
@@ -18,25 +19,27 @@ const (
 	Admin     Role = "admin"
 	Developer Role = "developer"
 	Viewer    Role = "viewer"
+	Billing   Role = "billing" // money and usage, nothing else
 )
 
-// Roles lists all roles, strongest first.
-var Roles = []Role{Owner, Admin, Developer, Viewer}
+// Roles lists the built-in roles, strongest first. A tenant's own roles are rows of user_role, named by their id.
+var Roles = []Role{Owner, Admin, Developer, Viewer, Billing}
 
 // grants is the one table of who may do what: permission -> the roles that hold it.
 var grants = map[string][]Role{
-	"user:read":         {Owner, Admin, Developer, Viewer},
-	"tenant:read":       {Owner, Admin, Developer, Viewer},
+	"user:read":         {Owner, Admin, Developer, Viewer, Billing},
+	"tenant:read":       {Owner, Admin, Developer, Viewer, Billing},
+	"project:read":      {Owner, Admin, Developer, Viewer, Billing},
 	"model:read":        {Owner, Admin, Developer, Viewer},
 	"inference:read":    {Owner, Admin, Developer, Viewer},
 	"job:read":          {Owner, Admin, Developer, Viewer},
 	"ops:read":          {Owner, Admin, Developer, Viewer},
 	"inference:invoke":  {Owner, Admin, Developer, Viewer},
-	"billing:read":      {Owner, Admin, Developer, Viewer}, // own usage
-	"billing:read_all":  {Owner, Admin},                    // everybody's usage
-	"key:read":          {Owner, Admin, Developer, Viewer}, // own keys
-	"key:write":         {Owner, Admin, Developer},         // own keys
-	"key:admin":         {Owner, Admin},                    // all keys of the tenant
+	"billing:read":      {Owner, Admin, Developer, Viewer, Billing}, // own usage
+	"billing:read_all":  {Owner, Admin, Billing},                    // everybody's usage
+	"key:read":          {Owner, Admin, Developer, Viewer},          // own keys
+	"key:write":         {Owner, Admin, Developer},                  // own keys
+	"key:admin":         {Owner, Admin},                             // all keys of the tenant
 	"model:write":       {Owner, Admin, Developer},
 	"inference:write":   {Owner, Admin, Developer},
 	"job:write":         {Owner, Admin, Developer},
@@ -47,9 +50,15 @@ var grants = map[string][]Role{
 	"user:write":        {Owner, Admin},
 	"user:read_pii":     {Owner, Admin},
 	"tenant:write":      {Owner, Admin},
+	"project:write":     {Owner, Admin}, // all projects; a project's leads manage their own
 	"tenant:delete":     {Owner},
 	"user:grant_owner":  {Owner},
+	"platform:read":     {}, // the operator's: every tenant of the installation, not what is in it
+	"platform:write":    {},
 }
+
+// operatorRights are what an operator holds beside their role, with a session.
+var operatorRights = []string{"platform:read", "platform:write"}
 
 // keyDefault is what a key may do that was made without scopes: call models and see what there is to call.
 var keyDefault = []string{"inference:invoke", "inference:read", "model:read"}
@@ -77,21 +86,28 @@ func Known(permission string) bool { _, ok := grants[permission]; return ok }
 // May reports whether the role holds the permission.
 func (r Role) May(permission string) bool { return slices.Contains(grants[permission], r) }
 
-// ParseRole checks a role name.
+// Custom reports whether the role is one of a tenant's own.
+func (r Role) Custom() bool { return strings.HasPrefix(string(r), customRole) }
+
+// ParseRole checks a role name. Whether a custom role exists is asked of its tenant.
 func ParseRole(s string) (Role, error) {
-	if r := Role(s); slices.Contains(Roles, r) {
+	if r := Role(s); slices.Contains(Roles, r) || r.Custom() {
 		return r, nil
 	}
-	return "", ErrBadRole.WithFields(fault.Field{Name: "body.role", Code: "not_in_list", Message: "must be owner, admin, developer or viewer"})
+	return "", badRole()
 }
 
-// meet returns the scopes that the role holds, sorted. The scope "all" stands for everything the role may do.
-func meet(r Role, scopes []string) []string {
+func badRole() error {
+	return ErrBadRole.WithFields(fault.Field{Name: "body.role", Code: "not_in_list", Message: "must be owner, admin, developer, viewer, billing or a role of the organisation"})
+}
+
+// meet returns the scopes that are among the permissions, sorted. The scope "all" stands for all of them.
+func meet(permissions, scopes []string) []string {
 	if slices.Contains(scopes, "all") {
-		return r.Permissions()
+		return permissions
 	}
 	var out []string
-	for _, p := range r.Permissions() {
+	for _, p := range permissions {
 		if slices.Contains(scopes, p) {
 			out = append(out, p)
 		}

@@ -192,8 +192,8 @@ func (s *Service) Changes(ctx context.Context, since int64) (Changes, error) {
 		if err != nil {
 			return err
 		}
-		for _, k := range keys {
-			c.Keys = append(c.Keys, k.grant())
+		if c.Keys, err = s.grants(ctx, q, keys, since); err != nil {
+			return err
 		}
 		c.Version, c.More = now, more
 		if more {
@@ -208,6 +208,34 @@ func (s *Service) Changes(ctx context.Context, since int64) (Changes, error) {
 	return c, err
 }
 
+// grants resolves keys, also by the texts from before their rotations.
+func (s *Service) grants(ctx context.Context, q db.Querier, keys []keyRow, since int64) ([]KeyGrant, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	var tenants []string
+	for _, k := range keys {
+		tenants = append(tenants, k.tenantID)
+	}
+	b, err := rightsOf(ctx, q, tenants, s.Now())
+	if err != nil {
+		return nil, err
+	}
+	old, err := keySecretsSince(ctx, q, since, keys[len(keys)-1].version)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]KeyGrant, 0, len(keys)+len(old))
+	for _, k := range keys {
+		g := k.grant(b)
+		list = append(list, g)
+		for _, o := range old[k.ID] {
+			list = append(list, o.grant(g))
+		}
+	}
+	return list, nil
+}
+
 // KeyByHash implements API.
 func (s *Service) KeyByHash(ctx context.Context, hash string) (KeyGrant, error) {
 	var g KeyGrant
@@ -216,7 +244,11 @@ func (s *Service) KeyByHash(ctx context.Context, hash string) (KeyGrant, error) 
 		if isNoRow(err) {
 			return ErrInvalidKey
 		}
-		g = k.grant()
+		if err != nil {
+			return err
+		}
+		b, err := rightsOf(ctx, q, []string{k.tenantID}, s.Now())
+		g = k.grant(b)
 		return err
 	})
 	return g, err

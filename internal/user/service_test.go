@@ -293,7 +293,7 @@ func TestKeys(t *testing.T) {
 		_, err = w.RevokeKey(other, k.ID)
 		require.ErrorIs(t, err, ErrKeyNotFound)
 		for owner, n := range map[string]int{"": 1, "me": 0} {
-			list, err := w.Keys(w.ownerCtx(t), owner, 10, "")
+			list, err := w.Keys(w.ownerCtx(t), KeyFilter{Owner: owner, Limit: 10})
 			require.NoError(t, err)
 			require.Len(t, list.Items, n)
 		}

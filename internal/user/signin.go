@@ -103,6 +103,7 @@ func (s *Service) setup(ctx context.Context, in Setup) (User, error) {
 	if err != nil {
 		return u, err
 	}
+	u.operator = true
 	if err := checkPassword(in.Password, u.Email, u.Username, t.Name); err != nil {
 		return u, err
 	}
@@ -116,7 +117,7 @@ func (s *Service) setup(ctx context.Context, in Setup) (User, error) {
 			}
 			return err
 		}
-		if err := insertTenant(ctx, tx, t, now); err != nil {
+		if err := insertTenant(ctx, tx, t, firstSlug(t), now); err != nil {
 			return err
 		}
 		if err := insertUser(ctx, tx, u); err != nil {
@@ -206,7 +207,7 @@ func (s *Service) begin(ctx context.Context, u User, d Device, remember bool) (T
 		return Tokens{}, err
 	}
 	t.User.LastLoginAt = now
-	t.User.Permissions = u.Role.Permissions()
+	t.User.Permissions = u.sessionRights()
 	t.Access, err = s.signer.Load().access(t.Session, now)
 	return t, err
 }
@@ -276,7 +277,7 @@ func (s *Service) rotateRefresh(ctx context.Context, token string, d Device) (To
 	if err = errors.Join(err, refused); err != nil {
 		return Tokens{}, err
 	}
-	t.User.Permissions = t.User.Role.Permissions()
+	t.User.Permissions = t.User.sessionRights()
 	t.Access, err = s.signer.Load().access(t.Session, now)
 	return t, err
 }
@@ -459,7 +460,11 @@ func (s *Service) RedeemTicket(ctx context.Context, u TicketUse) (auth.Principal
 		if err == nil && k.status(now) != KeyActive {
 			return ErrKeyRevoked
 		}
-		p = k.grant().Principal
+		if err != nil {
+			return err
+		}
+		b, err := rightsOf(ctx, q, []string{k.tenantID}, now)
+		p = k.grant(b).Principal
 		return err
 	})
 	return p, err

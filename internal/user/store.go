@@ -34,8 +34,8 @@ func lockTenant(ctx context.Context, tx *db.Tx, tenant string, now time.Time) er
 	return db.Guard(n, err, ErrNotFound)
 }
 
-func insertTenant(ctx context.Context, tx *db.Tx, t Tenant, now time.Time) error {
-	_, err := tx.Exec(ctx, `INSERT INTO user_tenant (id, name, status, created_at, updated_at, rev) VALUES ($1, $2, 'active', $3, $3, 1)`, t.ID, t.Name, db.Micro(now))
+func insertTenant(ctx context.Context, tx *db.Tx, t Tenant, slug string, now time.Time) error {
+	_, err := tx.Exec(ctx, `INSERT INTO user_tenant (id, slug, name, status, created_at, updated_at, rev) VALUES ($1, $2, $3, 'active', $4, $4, 1)`, t.ID, slug, t.Name, db.Micro(now))
 	return err
 }
 
@@ -44,8 +44,8 @@ func insertUser(ctx context.Context, tx *db.Tx, u User) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO user_user (id, username, username_key, email, email_key, status, password, password_at, profile, locale, last_login_at, created_at, updated_at, rev)
-		VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8, $9, 0, $7, $7, 1)`, u.ID, u.Username, u.Email, emailKey(u.Email), u.Status, u.password, db.Micro(u.CreatedAt), string(profile), u.Locale)
+	_, err = tx.Exec(ctx, `INSERT INTO user_user (id, username, username_key, email, email_key, status, password, password_at, profile, locale, last_login_at, created_at, updated_at, rev, kind, operator)
+		VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8, $9, 0, $7, $7, 1, $10, $11)`, u.ID, u.Username, u.Email, emailKey(u.Email), u.Status, u.password, db.Micro(u.CreatedAt), string(profile), u.Locale, u.kind(), u.operator)
 	if err != nil {
 		return taken(err)
 	}
@@ -53,14 +53,25 @@ func insertUser(ctx context.Context, tx *db.Tx, u User) error {
 	return err
 }
 
-const userCols = `u.id, u.username, u.email, u.status, u.password, u.profile, u.locale, u.last_login_at, u.created_at, u.updated_at, u.rev, m.role, t.id, t.name, t.status`
+// A member that is suspended in the tenant shows as suspended, whatever the account is elsewhere.
+const userCols = `u.id, u.username, u.email, CASE WHEN u.status = 'active' AND m.status = 'suspended' THEN 'suspended' ELSE u.status END, u.password, u.profile, u.locale, u.last_login_at, u.created_at, u.updated_at, u.rev,
+	u.kind = 'service', u.operator, m.role, COALESCE(r.name, ''), COALESCE(r.permissions, '[]'), t.id, t.name, t.status`
+
+const userFrom = ` FROM user_user u JOIN user_member m ON m.user_id = u.id JOIN user_tenant t ON t.id = m.tenant_id LEFT JOIN user_role r ON r.tenant_id = m.tenant_id AND r.id = m.role `
 
 func scanUser(r db.Row) (User, error) {
 	var u User
-	var profile string
+	var profile, permissions string
 	var last, created, updated int64
-	err := r.Scan(&u.ID, &u.Username, &u.Email, &u.Status, &u.password, &profile, &u.Locale, &last, &created, &updated, &u.Rev, &u.Role, &u.Tenant.ID, &u.Tenant.Name, &u.tenantStatus)
+	err := r.Scan(&u.ID, &u.Username, &u.Email, &u.Status, &u.password, &profile, &u.Locale, &last, &created, &updated, &u.Rev, &u.service, &u.operator, &u.Role, &u.RoleName, &permissions,
+		&u.Tenant.ID, &u.Tenant.Name, &u.tenantStatus)
 	if err != nil {
+		return u, err
+	}
+	if u.RoleName == "" {
+		u.RoleName = string(u.Role)
+	}
+	if err := json.Unmarshal([]byte(permissions), &u.rolePerms); err != nil {
 		return u, err
 	}
 	u.LastLoginAt, u.CreatedAt, u.UpdatedAt = db.FromMicro(last), db.FromMicro(created), db.FromMicro(updated)
@@ -69,28 +80,26 @@ func scanUser(r db.Row) (User, error) {
 
 // userByID finds a member of the tenant: ErrNotFound.
 func userByID(ctx context.Context, q db.Querier, tenant, id string) (User, error) {
-	u, err := db.One(ctx, q, scanUser, `SELECT `+userCols+` FROM user_user u JOIN user_member m ON m.user_id = u.id JOIN user_tenant t ON t.id = m.tenant_id
-		WHERE m.tenant_id = $1 AND u.id = $2 AND u.status <> 'erased'`, tenant, id)
+	u, err := db.One(ctx, q, scanUser, `SELECT `+userCols+userFrom+`WHERE m.tenant_id = $1 AND u.id = $2 AND u.status <> 'erased'`, tenant, id)
 	if isNoRow(err) {
 		return u, ErrNotFound.With("there is no user %q", id)
 	}
 	return u, err
 }
 
-// userByLogin finds an account by address or user name in its first tenant; db.ErrNoRow.
+// userByLogin finds an account by address or user name in the tenant it acted in last, else its first; db.ErrNoRow.
 func userByLogin(ctx context.Context, q db.Querier, key string) (User, error) {
-	return db.One(ctx, q, scanUser, `SELECT `+userCols+` FROM user_user u JOIN user_member m ON m.user_id = u.id JOIN user_tenant t ON t.id = m.tenant_id
-		WHERE (u.email_key = $1 OR u.username_key = $1) AND u.status <> 'erased' ORDER BY m.created_at, m.tenant_id LIMIT 1`, key)
+	return db.One(ctx, q, scanUser, `SELECT `+userCols+userFrom+`WHERE (u.email_key = $1 OR u.username_key = $1) AND u.status <> 'erased' AND u.kind = 'person'
+		ORDER BY CASE WHEN m.status = 'active' AND t.status = 'active' THEN 0 ELSE 1 END, m.chosen_at DESC, m.created_at, m.tenant_id LIMIT 1`, key)
 }
 
 // usersOf lists members after (created_at, id), newest last.
 func usersOf(ctx context.Context, q db.Querier, tenant string, at int64, after string, limit int) ([]User, error) {
-	return db.List(ctx, q, scanUser, `SELECT `+userCols+` FROM user_user u JOIN user_member m ON m.user_id = u.id JOIN user_tenant t ON t.id = m.tenant_id
-		WHERE m.tenant_id = $1 AND u.status <> 'erased' AND (u.created_at, u.id) > ($2, $3) ORDER BY u.created_at, u.id LIMIT $4`, tenant, at, after, limit)
+	return db.List(ctx, q, scanUser, `SELECT `+userCols+userFrom+`WHERE m.tenant_id = $1 AND u.status <> 'erased' AND u.kind = 'person' AND (u.created_at, u.id) > ($2, $3) ORDER BY u.created_at, u.id LIMIT $4`, tenant, at, after, limit)
 }
 
 func countOwners(ctx context.Context, q db.Querier, tenant, except string) (int64, error) {
-	return db.One(ctx, q, db.Scalar[int64], `SELECT COUNT(*) FROM user_member m JOIN user_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND m.role = 'owner' AND u.status = 'active' AND u.id <> $2`, tenant, except)
+	return db.One(ctx, q, db.Scalar[int64], `SELECT COUNT(*) FROM user_member m JOIN user_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND m.role = 'owner' AND m.status = 'active' AND u.status = 'active' AND u.kind = 'person' AND u.id <> $2`, tenant, except)
 }
 
 // updateUser writes what may change, if nobody changed it since it was read.
@@ -99,15 +108,15 @@ func updateUser(ctx context.Context, tx *db.Tx, u User) error {
 	if err != nil {
 		return err
 	}
-	n, err := tx.Exec(ctx, `UPDATE user_user SET username = $3, username_key = $3, email = $4, email_key = $5, status = $6, profile = $7, locale = $8, updated_at = $9, rev = rev + 1 WHERE id = $1 AND rev = $2`,
-		u.ID, u.Rev, u.Username, u.Email, emailKey(u.Email), u.Status, string(profile), u.Locale, db.Micro(u.UpdatedAt))
+	n, err := tx.Exec(ctx, `UPDATE user_user SET username = $3, username_key = $3, email = $4, email_key = $5, profile = $6, locale = $7, updated_at = $8, rev = rev + 1 WHERE id = $1 AND rev = $2`,
+		u.ID, u.Rev, u.Username, u.Email, emailKey(u.Email), string(profile), u.Locale, db.Micro(u.UpdatedAt))
 	if err != nil {
 		return taken(err)
 	}
 	if n == 0 {
 		return ErrStaleUser
 	}
-	_, err = tx.Exec(ctx, `UPDATE user_member SET role = $3, updated_at = $4 WHERE tenant_id = $1 AND user_id = $2`, u.Tenant.ID, u.ID, u.Role, db.Micro(u.UpdatedAt))
+	_, err = tx.Exec(ctx, `UPDATE user_member SET role = $3, status = $4, updated_at = $5 WHERE tenant_id = $1 AND user_id = $2`, u.Tenant.ID, u.ID, u.Role, u.Status, db.Micro(u.UpdatedAt))
 	return err
 }
 

@@ -115,7 +115,10 @@ func sessionPrincipal(ctx context.Context, q db.Querier, id string, now time.Tim
 	case u.Status != Active || u.tenantStatus != string(Active):
 		return auth.Principal{}, ErrSuspended
 	}
-	return auth.Principal{Kind: auth.User, TenantID: s.tenantID, UserID: u.ID, SessionID: s.ID, Name: u.Email, Role: string(u.Role), Permissions: u.Role.Permissions()}, nil
+	p := auth.Principal{Kind: auth.User, TenantID: s.tenantID, UserID: u.ID, SessionID: s.ID, Name: u.Email, Role: string(u.Role), Permissions: u.sessionRights()}
+	b, err := rightsOf(ctx, q, []string{s.tenantID}, now)
+	b.fill(&p, nil)
+	return p, err
 }
 
 func insertToken(ctx context.Context, tx *db.Tx, hash, tenant, kind, userID, data string, expires time.Time) error {

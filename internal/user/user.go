@@ -55,7 +55,8 @@ type User struct {
 	Username    string    `json:"username"`
 	Email       string    `json:"email"`
 	Status      Status    `json:"status" enum:"active,suspended,erased"`
-	Role        Role      `json:"role" enum:"owner,admin,developer,viewer"`
+	Role        Role      `json:"role" doc:"Built-in name or id of a custom role"`
+	RoleName    string    `json:"role_name"`
 	Profile     Profile   `json:"profile"`
 	Locale      string    `json:"locale"`
 	LastLoginAt time.Time `json:"last_login_at,omitzero"`
@@ -67,6 +68,26 @@ type User struct {
 
 	password     string // PHC string
 	tenantStatus string
+	operator     bool
+	service      bool // an account for programs
+	rolePerms    []string
+
+	serviceProject string // default project of the keys of a service account
+}
+
+func (u User) kind() string {
+	if u.service {
+		return "service"
+	}
+	return "person"
+}
+
+// rights are the permissions of the person's role here.
+func (u User) rights() []string {
+	if u.Role.Custom() {
+		return u.rolePerms
+	}
+	return u.Role.Permissions()
 }
 
 // NewUser is what an owner or admin gives to make an account.
@@ -74,7 +95,7 @@ type NewUser struct {
 	Email    string  `json:"email" maxLength:"254"`
 	Password string  `json:"password" maxLength:"1024"`
 	Username string  `json:"username,omitempty" maxLength:"64" doc:"Made from the address if empty"`
-	Role     string  `json:"role,omitempty" doc:"owner, admin, developer (default) or viewer"`
+	Role     string  `json:"role,omitempty" doc:"Default: developer"`
 	Profile  Profile `json:"profile,omitempty"`
 	Locale   string  `json:"locale,omitempty" maxLength:"16"`
 }
