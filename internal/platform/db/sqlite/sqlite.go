@@ -43,12 +43,12 @@ func open(ctx context.Context, c db.Config) (*db.Driver, error) {
 		return nil, err
 	}
 	base := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=journal_mode(wal)&_pragma=synchronous(" + sync + ")&_pragma=temp_store(2)"
-	w, err := sql.Open("sqlite", base+"&_txlock=immediate")
+	w, err := pool(base + "&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
 	w.SetMaxOpenConns(1)
-	r, err := sql.Open("sqlite", base+"&_pragma=query_only(1)")
+	r, err := pool(base + "&_pragma=query_only(1)")
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +80,15 @@ func open(ctx context.Context, c db.Config) (*db.Driver, error) {
 	}
 	go tend(w, stop, done)
 	return d, nil
+}
+
+// pool is a pool of connections that keep their statements prepared.
+func pool(dsn string) (*sql.DB, error) {
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector{c}), nil
 }
 
 // lockWait is how long the lock of a process that was just killed may take to go: the kernel drops it when the last thread has ended.
