@@ -52,6 +52,7 @@ type TLS struct {
 type Database struct {
 	URL     string `yaml:"url" doc:"sqlite:PATH or postgres://user:password@host/name; empty = sqlite in the data folder." secret:"true"`
 	Sync    string `yaml:"sync" doc:"SQLite only: full survives a power cut, normal may lose the last commits."`
+	RLS     string `yaml:"rls" doc:"PostgreSQL only: row-level security as a second wall between tenants: auto (where the login may make roles), on (refuse to start without), off."`
 	MaxOpen int    `yaml:"max_open" doc:"Connections at most; 0 = by the number of cores."`
 }
 
@@ -84,7 +85,7 @@ type Jobs struct {
 func Defaults() Config {
 	return Config{
 		Data: "./data", Listen: "127.0.0.1:8080", Services: []string{"all"}, Drain: 30 * time.Second,
-		Database: Database{Sync: "full"}, Jobs: Jobs{Net: 4, Maintenance: 1}, Telemetry: telemetry.Defaults(),
+		Database: Database{Sync: "full", RLS: "auto"}, Jobs: Jobs{Net: 4, Maintenance: 1}, Telemetry: telemetry.Defaults(),
 		User: user.Defaults(), Model: model.Defaults(), Inference: inference.Defaults(), Gateway: gateway.Defaults(), Native: native.Defaults(),
 	}
 }

@@ -26,7 +26,7 @@ type Migration struct {
 
 // Migrate lists the migrations of every schema. verb "up" runs what is missing first, "check" answers ErrSchema when something is.
 func Migrate(ctx context.Context, c Config, verb string) ([]Migration, error) {
-	d, err := db.Open(ctx, db.Config{URL: c.Database.URL, Sync: c.Database.Sync, MaxOpen: c.Database.MaxOpen})
+	d, err := db.Open(ctx, db.Config(c.Database))
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +77,12 @@ func Doctor(ctx context.Context, c Config) []Finding {
 		return f.OK
 	}
 	say("data folder", c.Data, writable(c.Data))
-	d, err := db.Open(ctx, db.Config{URL: c.Database.URL, Sync: c.Database.Sync, MaxOpen: c.Database.MaxOpen})
+	d, err := db.Open(ctx, db.Config(c.Database))
 	if say("database", scheme(c.Database.URL), err) {
 		defer d.Close()
+		if d.Dialect() == db.Postgres {
+			say("row-level security", map[bool]string{true: "on", false: "off: tenants are kept apart by the queries alone (database.rls)"}[d.Walled()], nil)
+		}
 		for _, m := range migrations() {
 			say("schema "+m.service, "up to date", d.CheckSchema(ctx, m.service, m.files))
 		}

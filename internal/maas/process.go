@@ -101,7 +101,7 @@ func (p *Process) open(ctx context.Context) (err error) {
 	if p.tel, err = telemetry.New(p.config.Telemetry, p.config.Data, p.opt.Console); err != nil {
 		return err
 	}
-	if p.db, err = db.Open(ctx, db.Config{URL: p.config.Database.URL, Sync: p.config.Database.Sync, MaxOpen: p.config.Database.MaxOpen}); err != nil {
+	if p.db, err = db.Open(ctx, db.Config(p.config.Database)); err != nil {
 		return err
 	}
 	for _, m := range migrations() {

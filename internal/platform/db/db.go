@@ -43,6 +43,7 @@ const (
 type Config struct {
 	URL     string `yaml:"url"`      // sqlite:PATH or postgres://user:password@host/name
 	Sync    string `yaml:"sync"`     // SQLite only: full (default) survives power cuts, normal may lose the last commits
+	RLS     string `yaml:"rls"`      // PostgreSQL only: row-level security as a second wall between tenants: auto (default: where the login may make roles), on, off
 	MaxOpen int    `yaml:"max_open"` // connections at most; 0 = four per core, at most 50 (PostgreSQL); readers on SQLite: one per core, at least 4
 }
 
@@ -54,8 +55,14 @@ type Driver struct {
 	Translate   func(error) error                                                       // engine error -> fault of this package; others unchanged
 	Retry       func(error) bool                                                        // the transaction was refused for reasons of timing: repeat it
 	Migrate     func(ctx context.Context, f func(context.Context, *sql.DB) error) error // runs f alone on this database, without time limits
+	Enter       Wall                                                                    // nil = the engine has no second wall between tenants
+	Walled      func() bool                                                             // may be nil
+	Protect     func(ctx context.Context) error                                         // puts tables made by migrations behind the wall; may be nil
 	Close       func() error                                                            // closes pools and locks
 }
+
+// Wall lets a transaction see the rows of one tenant, or of all, until its end.
+type Wall func(ctx context.Context, tx *sql.Tx, tenant string, system bool) error
 
 var (
 	driversMu sync.Mutex // guards drivers, written by init functions
@@ -109,6 +116,9 @@ func (d *DB) Dialect() Dialect { return d.driver.Dialect }
 
 // System returns a handle that needs no tenant in the context: for work across tenants (jobs, events, migrations, sign-in).
 func (d *DB) System() *DB { return &DB{shared: d.shared, system: true} }
+
+// Walled reports whether the engine keeps tenants apart too (row-level security on PostgreSQL).
+func (d *DB) Walled() bool { return d.driver.Walled != nil && d.driver.Walled() }
 
 // Ping asks the database for a sign of life.
 func (d *DB) Ping(ctx context.Context) error {

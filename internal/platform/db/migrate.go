@@ -26,13 +26,17 @@ type Migration struct {
 // Migrate brings the tables of a service up to date. fsys holds migrations/NNNN_name.sql in goose's form; lines between `-- +maas sqlite` or `-- +maas postgres` and `-- +maas end` count on that engine only.
 // Forward only. Several processes may call it at once: one works, the others wait and find nothing to do.
 func (d *DB) Migrate(ctx context.Context, service string, fsys fs.FS) error {
-	return d.goose(ctx, service, fsys, func(ctx context.Context, p *goose.Provider) error {
+	err := d.goose(ctx, service, fsys, func(ctx context.Context, p *goose.Provider) error {
 		_, err := p.Up(ctx)
 		if errors.Is(err, goose.ErrNoMigrations) {
 			return nil
 		}
 		return err
 	})
+	if err != nil || d.driver.Protect == nil {
+		return err
+	}
+	return d.fault(d.driver.Protect(ctx))
 }
 
 // Migrations tells the state of each file of a service.

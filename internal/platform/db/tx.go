@@ -32,6 +32,7 @@ type Query struct{ reader }
 // Tx is a write transaction. It reads its own writes. After an error of the database nothing may follow but returning it: a transaction that goes on is not committed (ErrAborted), on both engines.
 type Tx struct {
 	reader
+	scope scope
 	after []func()
 }
 
@@ -141,7 +142,7 @@ func (d *DB) Tx(ctx context.Context, f func(ctx context.Context, tx *Tx) error) 
 		return ErrNoTenant
 	}
 	if outer, ok := ctx.Value(txKey{d.shared}).(*Tx); ok {
-		return f(ctx, outer)
+		return d.inside(ctx, outer, func() error { return f(ctx, outer) })
 	}
 	wait := 20 * time.Millisecond
 	for try := 1; ; try++ {
@@ -158,19 +159,55 @@ func (d *DB) Tx(ctx context.Context, f func(ctx context.Context, tx *Tx) error) 
 	}
 }
 
+// scope is whose rows a transaction sees.
+type scope struct {
+	tenant string
+	system bool
+}
+
+func (d *DB) scope(ctx context.Context) scope { return scope{auth.Tenant(ctx), d.system} }
+
+func (d *DB) enter(ctx context.Context, raw *sql.Tx, s scope) error {
+	if d.driver.Enter == nil {
+		return nil
+	}
+	return d.driver.Enter(ctx, raw, s.tenant, s.system)
+}
+
+// inside runs f in an outer transaction with the scope of this handle, and gives the outer one its own back.
+func (d *DB) inside(ctx context.Context, outer *Tx, f func() error) error {
+	was, now := outer.scope, d.scope(ctx)
+	if was == now || d.driver.Enter == nil {
+		return f()
+	}
+	if err := d.enter(ctx, outer.tx, now); err != nil {
+		return d.fault(err)
+	}
+	outer.scope = now
+	err := f()
+	outer.scope = was
+	if back := d.enter(ctx, outer.tx, was); err == nil && *outer.broken == nil {
+		err = d.fault(back)
+	}
+	return err
+}
+
 func (d *DB) once(ctx context.Context, f func(context.Context, *Tx) error) (err error) {
 	raw, err := d.driver.Write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	var broken error
-	tx := &Tx{reader: reader{d, raw, &broken}}
+	tx := &Tx{reader: reader{d, raw, &broken}, scope: d.scope(ctx)}
 	done := false
 	defer func() {
 		if !done { // f panicked or failed
 			_ = raw.Rollback()
 		}
 	}()
+	if err := d.enter(ctx, raw, tx.scope); err != nil {
+		return err
+	}
 	if err := f(context.WithValue(ctx, txKey{d.shared}, tx), tx); err != nil {
 		return err
 	}
@@ -196,7 +233,7 @@ func (d *DB) Read(ctx context.Context, f func(ctx context.Context, q *Query) err
 		return ErrNoTenant
 	}
 	if outer, ok := ctx.Value(txKey{d.shared}).(*Tx); ok {
-		return f(ctx, &Query{outer.reader})
+		return d.inside(ctx, outer, func() error { return f(ctx, &Query{outer.reader}) })
 	}
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
@@ -206,5 +243,8 @@ func (d *DB) Read(ctx context.Context, f func(ctx context.Context, q *Query) err
 		return d.fault(err)
 	}
 	defer func() { _ = raw.Rollback() }() // nothing to commit
+	if err := d.enter(ctx, raw, d.scope(ctx)); err != nil {
+		return d.fault(err)
+	}
 	return d.fault(f(ctx, &Query{reader{d, raw, nil}}))
 }

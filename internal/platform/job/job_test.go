@@ -65,6 +65,11 @@ func (g *rig) tx(f func(ctx context.Context, tx *db.Tx) error) {
 	require.NoError(g.t, g.d.Tx(g.ctx, f))
 }
 
+func (g *rig) system(f func(ctx context.Context, tx *db.Tx) error) {
+	g.t.Helper()
+	require.NoError(g.t, g.d.System().Tx(g.ctx, f))
+}
+
 func (g *rig) get(id string) (e job.Entry) {
 	g.t.Helper()
 	require.NoError(g.t, g.d.Read(g.ctx, func(ctx context.Context, q *db.Query) (err error) { e, err = job.Get(ctx, q, id); return err }))
@@ -360,7 +365,7 @@ func TestFairShare(t *testing.T) {
 		var mu sync.Mutex
 		var order []string
 		a, b, c := auth.AsSystem(g.ctx, "a"), auth.AsSystem(g.ctx, "b"), auth.AsSystem(g.ctx, "c")
-		g.tx(func(ctx context.Context, tx *db.Tx) error { return job.SetShare(ctx, tx, "probe", "b", 3, 0) })
+		g.system(func(ctx context.Context, tx *db.Tx) error { return job.SetShare(ctx, tx, "probe", "b", 3, 0) })
 		for _, ctx := range []context.Context{a, b} {
 			require.NoError(g.t, g.d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 				for n := range 120 {

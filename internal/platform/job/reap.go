@@ -149,7 +149,7 @@ func Pause(ctx context.Context, tx *db.Tx, lane string, paused bool) error {
 	return db.Guard(n, err, ErrNotFound.With("there is no lane %s", lane))
 }
 
-// SetShare gives a tenant its weight in a lane and how many of its entries may run there at once (0 = no limit).
+// SetShare, called with a transaction across tenants (db.System), gives a tenant its weight in a lane and how many of its entries may run there at once (0 = no limit).
 func SetShare(ctx context.Context, tx *db.Tx, lane, tenant string, weight, limit int) error {
 	if weight < 1 || limit < 0 {
 		return errors.New("job: a weight is at least 1, a limit at least 0")

@@ -100,13 +100,15 @@ func TestLostConnection(t *testing.T) {
 	url := dbtest.PostgresURL(t)
 	d := dbtest.OpenURL(t, url)
 	require.NoError(t, d.Migrate(t.Context(), dbtest.Probe.Service, dbtest.Probe.FS))
-	other := dbtest.OpenURL(t, url)
+	other, err := db.Open(t.Context(), db.Config{URL: url, RLS: "off"}) // acts as the login: only that may end sessions of its own
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, other.Close()) })
 	ctx := auth.AsSystem(t.Context(), "t1")
 	insert := func(ctx context.Context, tx *db.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO probe_thing (id, tenant_id, name) VALUES ('lost', 't1', 'lost')`)
 		return err
 	}
-	err := d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err = d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := insert(ctx, tx); err != nil {
 			return err
 		}
@@ -121,6 +123,64 @@ func TestLostConnection(t *testing.T) {
 	})
 	require.ErrorIs(t, err, db.ErrUnavailable)
 	require.NoError(t, d.Tx(ctx, insert), "the next one has a new connection, and the row is not there")
+}
+
+// Queries that forgot their tenant see and change nothing of another one.
+func TestWall(t *testing.T) {
+	t.Parallel()
+	url := dbtest.PostgresURL(t)
+	d := dbtest.OpenURL(t, url)
+	require.False(t, d.Walled())
+	require.NoError(t, d.Migrate(t.Context(), dbtest.Probe.Service, dbtest.Probe.FS))
+	require.True(t, d.Walled())
+	later := dbtest.OpenURL(t, url) // finds the wall standing
+	require.True(t, later.Walled())
+	ctx1, ctx2 := auth.AsSystem(t.Context(), "t1"), auth.AsSystem(t.Context(), "t2")
+	const insert = `INSERT INTO probe_thing (id, tenant_id, name) VALUES ($1, $2, $1)`
+	exec := func(d *db.DB, ctx context.Context, text string, args ...any) (n int64, err error) {
+		err = d.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+			n, err = tx.Exec(ctx, text, args...)
+			return err
+		})
+		return n, err
+	}
+	seen := func(d *db.DB, ctx context.Context) (n int) {
+		require.NoError(t, d.Read(ctx, func(ctx context.Context, q *db.Query) (err error) {
+			n, err = db.One(ctx, q, db.Scalar[int], `SELECT COUNT(*) FROM probe_thing`)
+			return err
+		}))
+		return n
+	}
+	for _, d := range []*db.DB{d, later} {
+		_, err := exec(d.System(), t.Context(), `DELETE FROM probe_thing`)
+		require.NoError(t, err)
+		_, err = exec(d, ctx1, insert, "a", "t1")
+		require.NoError(t, err)
+		_, err = exec(d, ctx2, insert, "b", "t2")
+		require.NoError(t, err)
+		_, err = exec(d, ctx1, insert, "c", "t2")
+		require.Error(t, err, "a row for somebody else")
+		require.Equal(t, []int{1, 1, 2}, []int{seen(d, ctx1), seen(d, ctx2), seen(d.System(), t.Context())})
+		n, err := exec(d, ctx1, `UPDATE probe_thing SET n = 1`)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, n)
+		_, err = exec(d, ctx1, `UPDATE probe_thing SET tenant_id = 't2'`)
+		require.Error(t, err, "a row given away")
+		n, err = exec(d, ctx2, `DELETE FROM probe_thing WHERE id = 'a'`)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		require.NoError(t, d.Tx(ctx1, func(ctx context.Context, _ *db.Tx) error { // the program itself inside a tenant's transaction, and back again
+			require.Equal(t, 2, seen(d.System(), ctx))
+			require.Equal(t, 1, seen(d, ctx))
+			require.Equal(t, 1, seen(d, auth.AsSystem(ctx, "t2")))
+			return nil
+		}))
+	}
+	plain, err := db.Open(t.Context(), db.Config{URL: url, RLS: "off"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, plain.Close()) })
+	require.False(t, plain.Walled())
+	require.Equal(t, 2, seen(plain, ctx1), "migrations move rows of all")
 }
 
 // A process that writes as fast as it can is killed; what it said was committed is there, and the file is sound.

@@ -33,6 +33,9 @@ func open(ctx context.Context, c db.Config) (*db.Driver, error) {
 	if err != nil {
 		return nil, db.ErrBadURL.With("this is no PostgreSQL URL: postgres://user:password@host/name").Wrap(err)
 	}
+	if c.RLS != "" && c.RLS != "auto" && c.RLS != "on" && c.RLS != "off" {
+		return nil, db.ErrBadURL.With("row-level security is %q; it can be auto, on or off", c.RLS)
+	}
 	limits := map[string]string{"statement_timeout": "30000", "lock_timeout": "5000", "idle_in_transaction_session_timeout": "60000", "timezone": "UTC", "application_name": "maas"}
 	slow := conf.Copy() // for migrations: no time limits
 	slow.RuntimeParams["timezone"], slow.RuntimeParams["application_name"] = "UTC", "maas-migrate"
@@ -50,14 +53,24 @@ func open(ctx context.Context, c db.Config) (*db.Driver, error) {
 	pool.SetMaxIdleConns(n)
 	pool.SetConnMaxLifetime(30 * time.Minute)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	if err := check(ctx, pool); err != nil {
+	w := &wall{}
+	err = check(ctx, pool)
+	if err == nil && c.RLS != "off" {
+		err = w.find(ctx, pool)
+	}
+	if err != nil {
 		_ = pool.Close()
 		return nil, err
 	}
 	return &db.Driver{
-		Dialect: db.Postgres, Write: pool, Read: pool, ReadTx: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, Translate: translate, Retry: retry,
+		Dialect: db.Postgres, Write: pool, Read: pool, ReadTx: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, Translate: w.translate, Retry: retry,
 		Migrate: func(ctx context.Context, f func(context.Context, *sql.DB) error) error { return alone(ctx, *slow, f) },
-		Close:   pool.Close,
+		Enter:   w.enter,
+		Walled:  w.up.Load,
+		Protect: func(ctx context.Context) error {
+			return alone(ctx, *slow, func(ctx context.Context, pool *sql.DB) error { return w.build(ctx, pool, c.RLS) })
+		},
+		Close: pool.Close,
 	}, nil
 }
 
