@@ -1,0 +1,141 @@
+package meter
+
+import (
+	"context"
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// Unit of a limit or a budget.
+type Unit string
+
+// The units. Limits of requests and tokens hold per minute, concurrent at every moment; budgets count money, tokens or requests over a calendar window.
+const (
+	Requests   Unit = "requests"
+	Tokens     Unit = "tokens" // input and output
+	Concurrent Unit = "concurrent"
+	Money      Unit = "money"
+)
+
+// noLimit: a limit per minute from here on is none.
+const noLimit = 10_000_000_000
+
+const (
+	minute   = int64(time.Minute)
+	costMost = 1 << 55 // a year: sums of a few do not overflow
+)
+
+// Limit says what a subject may do.
+type Limit struct {
+	Kind  string `json:"kind"` // key, user, project, tenant, model: for the words of a refusal
+	ID    string `json:"id"`
+	Unit  Unit   `json:"unit"`
+	Limit int64  `json:"limit"`           // per minute; for concurrent: at a time. 0 = nothing passes
+	Burst int64  `json:"burst,omitempty"` // units that may come at once; 0 = 10 seconds' worth of requests, 60 of tokens, at least one
+}
+
+// Bucket is a limit with its counter. The limit never changes; a changed one is a new Bucket over the same counter (Meter.Bucket).
+type Bucket struct {
+	Limit
+	burst int64 // ns
+	word  *counter
+}
+
+// counter is what a limit has seen. It survives changes of the limit. All fields are atomic: no lock, no timer, no reset.
+type counter struct {
+	tat  atomic.Int64 // theoretical arrival time, ns
+	used atomic.Int64 // slots taken
+}
+
+func newBucket(l Limit, w *counter) *Bucket {
+	b := &Bucket{Limit: l, word: w}
+	if l.Unit == Concurrent || l.Limit <= 0 {
+		return b
+	}
+	switch {
+	case l.Burst > 0:
+		b.burst = b.cost(l.Burst)
+	case l.Unit == Tokens:
+		b.burst = minute
+	default:
+		b.burst = max(minute/6, b.cost(1))
+	}
+	return b
+}
+
+// cost is the time that n units take up, rounded up: n * period / limit.
+func (b *Bucket) cost(n int64) int64 {
+	hi, lo := bits.Mul64(uint64(max(n, 0)), uint64(minute)) //nolint:gosec // not negative
+	limit := uint64(b.Limit.Limit)                          //nolint:gosec // checked by the callers
+	if hi >= limit {
+		return costMost
+	}
+	q, r := bits.Div64(hi, lo, limit)
+	if r > 0 {
+		q++
+	}
+	return min(int64(min(q, 1<<62)), costMost) //nolint:gosec // bounded
+}
+
+// take charges n units at the time now (ns of a clock that never goes back). 0 = taken, else the wait after which it would pass; nothing is charged then. What is larger than the burst passes a full bucket
+// and pays it off.
+func (b *Bucket) take(now, n int64) (wait int64) {
+	c := b.cost(n)
+	for {
+		old := b.word.tat.Load()
+		t := max(old, now) + c
+		if over := t - now - b.burst; over > 0 && (c <= b.burst || old > now) {
+			if c > b.burst {
+				return old - now // until the bucket is full
+			}
+			return over
+		}
+		if b.word.tat.CompareAndSwap(old, t) {
+			return 0
+		}
+	}
+}
+
+// force charges n units whatever the bucket holds: they were consumed already.
+func (b *Bucket) force(now, n int64) {
+	c := b.cost(n)
+	for {
+		old := b.word.tat.Load()
+		if b.word.tat.CompareAndSwap(old, max(old, now)+c) {
+			return
+		}
+	}
+}
+
+// give takes n units back that were charged and not used.
+func (b *Bucket) give(n int64) { b.word.tat.Add(-b.cost(n)) }
+
+// enter takes a slot of a limit of concurrent calls; leave frees it.
+func (b *Bucket) enter() bool {
+	if b.word.used.Add(1) > b.Limit.Limit {
+		b.word.used.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (b *Bucket) leave() { b.word.used.Add(-1) }
+
+// take charges one limit with its part of an ask; nil = it passes.
+func (m *Meter) take(_ context.Context, b *Bucket, now int64, a *Ask) *Refusal {
+	if b.Unit == Concurrent {
+		if b.enter() {
+			return nil
+		}
+		return &Refusal{Reason: TooMany, Kind: b.Kind, ID: b.ID, Unit: b.Unit, Limit: b.Limit.Limit, Wait: time.Second}
+	}
+	n := a.of(b.Unit)
+	if n > b.Limit.Limit {
+		return &Refusal{Reason: OverLimit, Kind: b.Kind, ID: b.ID, Unit: b.Unit, Limit: b.Limit.Limit}
+	}
+	if wait := b.take(now, n); wait > 0 {
+		return &Refusal{Reason: RateLimited, Kind: b.Kind, ID: b.ID, Unit: b.Unit, Limit: b.Limit.Limit, Wait: time.Duration(wait)}
+	}
+	return nil
+}
