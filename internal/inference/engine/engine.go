@@ -98,10 +98,13 @@ type Launch struct {
 	Upstream    *Upstream
 }
 
-// Upstream is an account at an OpenAI-compatible server.
+// Upstream is an account at somebody else's server.
 type Upstream struct {
-	BaseURL string // "https://host/v1"; paths are joined to it
-	Key     Secret // sent as bearer token; "" = none
+	BaseURL string  // "https://host/v1"; paths are joined to it
+	Key     Secret  // sent the way the dialect wants it; "" = none
+	Dialect Dialect // "" = OpenAI
+	Version string  // of the API where the dialect has one in the address (Azure); "" = the newest form
+	Caps    Caps    // what is known of this upstream beyond its dialect
 }
 
 // Secret is text that never shows in logs, JSON or formatting.
@@ -156,22 +159,51 @@ type Capabilities struct {
 // Dialect is the wire form an endpoint speaks.
 type Dialect string
 
-// OpenAI is the only dialect so far.
-const OpenAI Dialect = "openai"
+// The dialects. Azure is OpenAI's in other paths with another credential header.
+const (
+	OpenAI    Dialect = "openai"
+	Anthropic Dialect = "anthropic"
+	Gemini    Dialect = "gemini"
+	Azure     Dialect = "azure"
+)
+
+// Ops is a set of operations that an endpoint answers. The zero value means chat and completion: what every engine of ours does.
+type Ops uint16
+
+// The operations.
+const (
+	OpChat Ops = 1 << iota
+	OpCompletion
+	OpEmbedding
+	OpModeration
+	OpRerank
+	OpCount // tells how many tokens a prompt has
+)
+
+// Has reports whether all of the wanted operations are in the set.
+func (o Ops) Has(want Ops) bool {
+	if o == 0 {
+		o = OpChat | OpCompletion
+	}
+	return o&want == want
+}
 
 // Endpoint is where a ready instance answers.
 type Endpoint struct {
-	ID       string  // unique per attempt
-	Network  string  // "unix" or "tcp"
-	Addr     string  // socket path, or host:port
-	Host     string  // value of the Host header
-	BasePath string  // "/v1": `/chat/completions` is appended
-	TLS      bool    // https; the certificate must match Host
-	Dialect  Dialect // OpenAI
-	Model    string  // the model's name on the engine's side: put it into the body's `model`. "" = the engine takes and echoes any name: leave the body alone
-	Auth     Secret  // whole value of the Authorization header, "" = none
-	Slots    int     // requests at a time that make sense
-	Context  int     // tokens a request may hold, 0 = unknown
+	ID       string   // unique per attempt
+	Network  string   // "unix" or "tcp"
+	Addr     string   // socket path, or host:port
+	Host     string   // value of the Host header
+	BasePath string   // "/v1": the path of the operation is appended
+	Query    string   // "api-version=..": put behind each path; "" = none
+	TLS      bool     // https; the certificate must match Host
+	Dialect  Dialect  // "" = OpenAI
+	Model    string   // the model's name on the engine's side: put it into the body's `model`. "" = the engine takes and echoes any name: leave the body alone
+	Auth     Secret   // whole value of the credential's header, "" = none
+	AuthName string   // name of that header; "" = Authorization
+	Headers  []string // further headers: name, value, name, value
+	Slots    int      // requests at a time that make sense
+	Context  int      // tokens a request may hold, 0 = unknown
 	Caps     Caps
 }
 
@@ -180,6 +212,10 @@ type Caps struct {
 	AbortNonStream bool // ends a whole-answer request when its client leaves; false: stream and join instead
 	OwnDefaults    bool // applies the deployment's sampling defaults itself; false: the caller splices Defaults
 	StreamUsage    bool // honours stream_options.include_usage
+	MaxCompletion  bool // wants max_completion_tokens where others want max_tokens
+	Extras         bool // takes sampling values beyond OpenAI's: top_k, min_p, ...
+	Thoughts       bool // takes reasoning_content of earlier answers back
+	Ops            Ops  // what it answers; 0 = chat and completion
 }
 
 // State of an instance's health.
