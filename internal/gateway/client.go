@@ -159,6 +159,9 @@ func (g *Gateway) credential(ctx context.Context, r *http.Request) (*user.Creden
 	if err != nil {
 		return nil, err
 	}
+	if c, err = c.For(r); err != nil { // addresses it may be used from, the project it acts for
+		return nil, err
+	}
 	_, err = c.Check(g.Now())
 	return c, err
 }

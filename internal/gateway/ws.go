@@ -171,7 +171,11 @@ func (g *Gateway) socketCredential(r *http.Request) (*user.Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.Verifier.Of(r.Context(), p)
+	c, err := g.Verifier.Of(r.Context(), p)
+	if err != nil {
+		return nil, err
+	}
+	return c.For(r)
 }
 
 // originAllowed reports whether a browser's page may connect: our own origin, or a listed one. Programs send none.

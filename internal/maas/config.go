@@ -13,6 +13,7 @@ import (
 	"maas/internal/platform/config"
 	"maas/internal/platform/fault"
 	"maas/internal/platform/telemetry"
+	"maas/internal/platform/web"
 	"maas/internal/user"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	Data     string        `yaml:"data" doc:"Folder that holds everything a process writes."`
 	Listen   string        `yaml:"listen" doc:"Address of the HTTP listener: host:port."`
 	URL      string        `yaml:"url" doc:"Address that people reach this installation at; empty = made from listen."`
+	Proxies  []string      `yaml:"trusted_proxies" doc:"Addresses and CIDR blocks of proxies in front whose X-Forwarded-For is believed; address lists of keys and damping of guesses then see the client."`
 	Services []string      `yaml:"services" doc:"Services that this process runs: all, or some of user, model, inference, gateway, console."`
 	Drain    time.Duration `yaml:"drain" doc:"How long running requests may go on when the process is asked to stop."`
 
@@ -111,6 +113,9 @@ func (c *Config) Validate() error {
 	set(&c.Seal.Keys, "file:"+filepath.Join(data, "keys", "master.key"))
 	if c.Listen == "" {
 		bad("listen", "required", "names host:port of the listener")
+	}
+	for _, p := range web.CheckProxies(c.Proxies) {
+		bad("trusted_proxies", "format", p+" is no address or CIDR block such as 10.0.0.0/8")
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		bad("tls", "required", "cert and key go together")

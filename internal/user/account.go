@@ -485,7 +485,11 @@ func (s *Service) RotateKey(ctx context.Context, kid string, overlap time.Durati
 		}
 		old := k.hash
 		text = k.renew(now)
-		return insertKeySecret(ctx, tx, *k, old, now.Add(overlap))
+		until := now.Add(overlap)
+		if until.After(k.RotatesAt) {
+			k.RotatesAt = until
+		}
+		return insertKeySecret(ctx, tx, *k, old, until)
 	})
 	return MadeKey{k, text}, err
 }

@@ -15,6 +15,7 @@ var (
 	ErrInvalidKey     = fault.New(fault.Unauthenticated, "user.invalid_key", "this API key is not valid")
 	ErrKeyExpired     = fault.New(fault.Unauthenticated, "user.key_expired", "this API key has expired")
 	ErrKeyRevoked     = fault.New(fault.Unauthenticated, "user.key_revoked", "this API key was revoked")
+	ErrIPNotAllowed   = fault.New(fault.Forbidden, "user.ip_not_allowed", "this API key may not be used from this address").WithHint("The key's list of addresses can be changed under API keys")
 	ErrKeysStale      = fault.New(fault.Unavailable, "user.keys_stale", "credentials cannot be checked now").After(5 * time.Second)
 	ErrInvalidToken   = fault.New(fault.Unauthenticated, "user.invalid_token", "this access token is not valid")
 	ErrSessionExpired = fault.New(fault.Unauthenticated, "user.session_expired", "the session has expired").WithHint("Sign in again")

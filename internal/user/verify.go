@@ -7,6 +7,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"maas/internal/platform/auth"
 	"maas/internal/platform/clock"
 	"maas/internal/platform/fault"
+	"maas/internal/platform/web"
 )
 
 // How a Verifier follows the truth.
@@ -33,26 +36,60 @@ const (
 
 // Credential is a key or a session as this process knows it. It stays the same object while its rights change: long streams call Check again to notice.
 type Credential struct {
-	state atomic.Pointer[credState]
+	state   atomic.Pointer[credState]
+	of      *Credential // for one that acts for a chosen project: the credential itself
+	project string
 }
 
 type credState struct {
 	principal auth.Principal
-	expires   time.Time // zero = never
-	err       error     // why it does not hold
-	stale     bool      // must be asked again (sessions)
+	expires   time.Time      // zero = never
+	allow     []netip.Prefix // addresses it may be used from; nil = all
+	err       error          // why it does not hold
+	stale     bool           // must be asked again (sessions)
 }
 
 // Check returns the principal if the credential holds at this moment. The principal is shared: do not change it.
 func (c *Credential) Check(now time.Time) (*auth.Principal, error) {
+	if c.of != nil {
+		return c.checkProject(now)
+	}
 	s := c.state.Load()
 	switch {
 	case s.err != nil:
 		return nil, s.err
-	case !s.expires.IsZero() && now.After(s.expires):
+	case !s.expires.IsZero() && !now.Before(s.expires):
 		return nil, ErrKeyExpired
 	}
 	return &s.principal, nil
+}
+
+// For returns the credential as a request uses it: refused with ErrIPNotAllowed from an address that its list does not hold; acting for the project that a header names, which each Check then proves again.
+func (c *Credential) For(r *http.Request) (*Credential, error) {
+	s := c.state.Load()
+	if s.allow != nil && s.err == nil {
+		a := web.ClientAddr(r)
+		if !a.IsValid() || !slices.ContainsFunc(s.allow, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			return nil, ErrIPNotAllowed
+		}
+	}
+	project := r.Header.Get("X-Maas-Project")
+	if project == "" {
+		project = r.Header.Get("Openai-Project")
+	}
+	if project == "" {
+		return c, nil
+	}
+	return &Credential{of: c, project: project}, nil
+}
+
+func (c *Credential) checkProject(now time.Time) (*auth.Principal, error) {
+	p, err := c.of.Check(now)
+	if err != nil {
+		return nil, err
+	}
+	in, err := p.In(c.project)
+	return &in, err
 }
 
 // Verifier checks credentials in memory. One per process: it holds all API keys by hash, the public signing keys and the sessions seen lately, and follows the API's change feed. No lock and no I/O on the
@@ -216,6 +253,14 @@ func keyHash(s string) (h [32]byte, ok bool) {
 
 func stateOf(k KeyGrant) *credState {
 	s := &credState{principal: k.Principal, expires: k.ExpiresAt}
+	for _, text := range k.IPAllow {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			s.allow = append(s.allow, p)
+		}
+	}
+	if len(k.IPAllow) > 0 && s.allow == nil {
+		s.allow = []netip.Prefix{} // a list that cannot be read lets nobody in
+	}
 	switch k.Status {
 	case KeyActive:
 	case KeyExpired:
@@ -415,6 +460,9 @@ func (v *Verifier) Authenticate(ctx context.Context, r *http.Request) (auth.Prin
 		return auth.Principal{}, err
 	}
 	c, err := v.Credential(ctx, FromRequest(r))
+	if err == nil {
+		c, err = c.For(r)
+	}
 	if err != nil {
 		return auth.Principal{}, err
 	}

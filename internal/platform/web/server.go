@@ -29,6 +29,8 @@ type Options struct {
 	Log          *slog.Logger
 	Authenticate Authenticator // may be set later with SetAuthenticator, before Serve
 	Drain        time.Duration // how long running requests may go on after the context ends; default 30 s
+
+	TrustedProxies []string // addresses and CIDR blocks whose X-Forwarded-For is believed
 }
 
 // Server is the one HTTP listener of a process. Build it, register routes, then Serve.
@@ -37,6 +39,7 @@ type Server struct {
 	api          API
 	mux          *http.ServeMux // /api/v1
 	authenticate Authenticator
+	clients      clients
 	first        map[string]http.Handler // by first path segment
 	rest         http.Handler
 	forward      map[string]http.Handler // /api/v1/<segment> of services that run in other processes
@@ -57,6 +60,7 @@ func New(o Options) *Server {
 			return auth.Principal{}, auth.ErrUnauthenticated
 		}
 	}
+	s.clients, _ = parseProxies(o.TrustedProxies)
 	s.api = newAPI(s, s.mux, o.Version)
 	s.first["api"] = http.HandlerFunc(s.serveAPI)
 	s.first["livez"] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -115,6 +119,9 @@ func (s *Server) Handler() http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		ctx := telemetry.WithTrace(r.Context(), telemetry.ParseTraceparent(r.Header.Get("Traceparent")))
 		r = r.WithContext(context.WithValue(ctx, recordKey{}, rec))
+		if s.clients.trusted != nil {
+			s.clients.settle(r)
+		}
 		defer s.finish(rec, r)
 		if s.draining.Load() && r.URL.Path != "/livez" && r.URL.Path != "/readyz" {
 			WriteProblem(rec, r, ErrDraining.After(5*time.Second))
