@@ -59,6 +59,7 @@ type target struct {
 	left   int64      // what others still can get, as told last; -1 = not known
 	flight *flight
 	refuse refused
+	lost   *LeaseAsk // its answer did not arrive: it may have taken effect, so it is repeated
 }
 
 // refused remembers that the grantor gave nothing, so that it is not asked for each call.
@@ -229,9 +230,18 @@ func (m *Meter) ask(ctx context.Context, s *Subject, i int, a *Ask, now int64) (
 
 // request is a question about one target.
 type request struct {
-	t   *target
-	f   *flight
-	ask LeaseAsk
+	t      *target
+	f      *flight // nil: a renewal
+	ask    LeaseAsk
+	repeat bool
+}
+
+// request makes the question of the target's flight: the one whose answer was lost, else a new one. The caller holds mu.
+func (t *target) request(need int64) request {
+	if t.lost != nil {
+		return request{t, t.flight, *t.lost, true}
+	}
+	return request{t, t.flight, t.newAsk(need), false}
 }
 
 // join returns the flight that will bring at least n, started now if there is none; true when the grantor refused as much a moment ago.
@@ -246,7 +256,7 @@ func (t *target) join(now, n int64, asks *[]request) (*flight, bool) {
 		return t.flight, false
 	}
 	t.flight = &flight{done: make(chan struct{}), need: need}
-	*asks = append(*asks, request{t, t.flight, t.newAsk(need)})
+	*asks = append(*asks, t.request(need))
 	return t.flight, false
 }
 

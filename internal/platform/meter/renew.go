@@ -59,6 +59,9 @@ func (m *Meter) lease(ctx context.Context, asks []request) {
 
 // failed: who has no limit goes on for a while although the grantor is away. The caller holds mu.
 func (t *target) failed(q request) {
+	if q.f != nil {
+		t.lost = &q.ask
+	}
 	p := t.pool.Load()
 	if p == nil || !p.unlimited || len(p.leases) == 0 {
 		return
@@ -77,7 +80,10 @@ func (t *target) granted(q request, g Grant, sent, now int64) {
 			return
 		}
 	}
-	t.left = g.Left
+	t.lost, t.left = nil, g.Left
+	if g.LeaseID == "" && q.repeat {
+		return // closed since, or not enough then: whoever waits asks anew
+	}
 	if g.LeaseID == "" || g.Amount <= 0 && !g.Unlimited {
 		t.refuse = refused{q.ask.Need, now + int64(refuseKeep), t.m.mono(g.PeriodEnd)}
 		if p != nil {
@@ -248,7 +254,7 @@ func (t *target) look(now int64, second bool, asks *[]request) {
 			return
 		}
 		t.flight = &flight{done: make(chan struct{}), need: t.need(0)}
-		*asks = append(*asks, request{t, t.flight, t.newAsk(t.flight.need)})
+		*asks = append(*asks, t.request(t.flight.need))
 	}
 }
 
