@@ -94,6 +94,9 @@ func (s *Service) Run(ctx context.Context) error {
 	stats := make(chan struct{})
 	go func() { defer close(stats); s.tally(ctx) }()
 	defer func() { <-stats }()
+	breakers := make(chan struct{})
+	go func() { defer close(breakers); s.watchBreakers(ctx) }()
+	defer func() { <-breakers }()
 	tick := time.NewTicker(loopEvery)
 	defer tick.Stop()
 	var seen string

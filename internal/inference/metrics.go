@@ -22,6 +22,7 @@ type metrics struct {
 	attached  prometheus.Counter
 	coldStart *prometheus.HistogramVec // engine
 	requests  *prometheus.CounterVec   // model_name, class
+	breakers  *prometheus.CounterVec   // model_name, state, reason
 
 	running, waiting, kv       *prometheus.GaugeVec // model_name, engine
 	ttft, interToken, duration *prometheus.HistogramVec
@@ -47,6 +48,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		attached:   prometheus.NewCounter(prometheus.CounterOpts{Name: "maas_inference_attached_total", Help: "Engines that were found again after a restart of the server"}),
 		coldStart:  histogram("maas_inference_cold_start_seconds", "From the start of an engine to its readiness", ttftBuckets, "engine"),
 		requests:   counter("maas_inference_requests_total", "Attempts at replicas by what became of them", "model_name", "class"),
+		breakers:   counter("maas_inference_breaker_moves_total", "Breakers of endpoints that opened or closed, by reason", "model_name", "state", "reason"),
 		running:    gauge("vllm:num_requests_running", "Requests that the engine works on", "model_name", "engine"),
 		waiting:    gauge("vllm:num_requests_waiting", "Requests that wait inside the engine", "model_name", "engine"),
 		kv:         gauge("vllm:kv_cache_usage_perc", "Share of the key/value cache in use, 0 to 1", "model_name", "engine"),
@@ -60,7 +62,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.replicas, m.restarts, m.attached, m.coldStart, m.requests, m.running, m.waiting, m.kv, m.ttft, m.interToken, m.duration, m.prompt, m.generated} {
+	for _, c := range []prometheus.Collector{m.replicas, m.restarts, m.attached, m.coldStart, m.requests, m.breakers, m.running, m.waiting, m.kv, m.ttft, m.interToken, m.duration, m.prompt, m.generated} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -106,11 +108,15 @@ func (m *metrics) outcome(name string, o Outcome) {
 	}
 }
 
+func (m *metrics) moved(b Move) {
+	m.breakers.WithLabelValues(b.Name, string(b.State), b.Reason).Inc()
+}
+
 func (m *metrics) forget(name string) {
 	label := prometheus.Labels{"model_name": name}
 	for _, v := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.restarts, m.requests, m.running, m.waiting, m.kv, m.ttft, m.interToken, m.duration, m.prompt, m.generated} {
+	}{m.restarts, m.requests, m.breakers, m.running, m.waiting, m.kv, m.ttft, m.interToken, m.duration, m.prompt, m.generated} {
 		v.DeletePartialMatch(label)
 	}
 	m.mu.Lock()

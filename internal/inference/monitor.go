@@ -149,7 +149,7 @@ func (m *monitor) outcome(o Outcome) {
 	s := m.of(o.Deployment)
 	now := m.now()
 	s.total++
-	failed := o.Class == Broken || o.Class == Unreachable || o.Class == Busy
+	failed := o.Class == Broken || o.Class == Unreachable || o.Class == TimedOut || o.Class == Busy
 	s.unwritten.add(count{requests: 1, errors: map[bool]int64{true: 1}[failed], prompt: int64(o.PromptTokens), cached: int64(o.CachedTokens), completion: int64(o.CompletionTokens)})
 	for _, x := range []*slot{s.fine.at(now), s.coarse.at(now)} {
 		x.requests++

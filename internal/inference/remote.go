@@ -8,6 +8,7 @@ import (
 	"maas/internal/inference/engine"
 	"maas/internal/platform/auth"
 	"maas/internal/platform/clock"
+	"maas/internal/platform/id"
 	"maas/internal/platform/page"
 	"maas/internal/platform/rpc"
 )
@@ -44,6 +45,12 @@ func (s *Service) Serve(m *rpc.Mux) {
 			return struct{}{}, auth.ErrForbidden
 		}
 		return struct{}{}, s.Feed().Report(ctx, o)
+	})
+	rpc.Handle(m, "inference.Upstreams", func(ctx context.Context, r UpstreamReport) (struct{}, error) {
+		if p, _ := auth.From(ctx); p.Kind != auth.System {
+			return struct{}{}, auth.ErrForbidden
+		}
+		return struct{}{}, s.Feed().Upstreams(ctx, r)
 	})
 }
 
@@ -149,21 +156,35 @@ func (c Client) Report(ctx context.Context, o []Outcome) error {
 	return err
 }
 
+// Upstreams implements Feed.
+func (c Client) Upstreams(ctx context.Context, r UpstreamReport) error {
+	_, err := rpc.Call[struct{}](auth.AsSystem(ctx, ""), c.c, "inference.Upstreams", r)
+	return err
+}
+
 // Follower keeps a Router of this process fresh from a service in another one.
 type Follower struct {
 	feed     Feed
 	router   *Router
 	outcomes chan Outcome
+	moves    chan Move
+	node     string
 	log      *slog.Logger
 }
 
 // NewFollower makes a Follower. Until Run has its first table every model is unknown.
 func NewFollower(f Feed, now clock.Clock, log *slog.Logger) *Follower {
-	o := &Follower{feed: f, outcomes: make(chan Outcome, 4096), log: log.With("component", "router")}
+	o := &Follower{feed: f, outcomes: make(chan Outcome, 4096), moves: make(chan Move, 256), node: id.New("nod"), log: log.With("component", "router")}
 	o.router = NewRouter(now, func(out Outcome) {
 		select {
 		case o.outcomes <- out:
 		default: // charts may lose; requests may not wait
+		}
+	})
+	o.router.OnMove(func(m Move) {
+		select {
+		case o.moves <- m:
+		default:
 		}
 	})
 	return o
@@ -200,10 +221,30 @@ func (f *Follower) Run(ctx context.Context) error {
 	return nil
 }
 
-// report sends outcomes once a second.
+// upstreams sends what is known of the endpoints, with the breakers that moved.
+func (f *Follower) upstreams(ctx context.Context) {
+	r := UpstreamReport{Node: f.node, States: f.router.Upstreams("")}
+	for len(f.moves) > 0 {
+		r.Moves = append(r.Moves, <-f.moves)
+	}
+	if len(r.States) == 0 && len(r.Moves) == 0 {
+		return
+	}
+	send, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := f.feed.Upstreams(send, r); err != nil && ctx.Err() == nil {
+		f.log.WarnContext(ctx, "the state of upstreams was not told", "error", err)
+	}
+}
+
+// report sends outcomes once a second, and every other time what is known of the endpoints.
 func (f *Follower) report(ctx context.Context) {
-	for {
+	for turn := 0; ; turn++ {
 		wait(ctx, time.Second)
+		if turn%int(reportEvery/time.Second) == 0 {
+			f.router.Tend()
+			f.upstreams(ctx)
+		}
 		var batch []Outcome
 		for len(batch) < cap(f.outcomes) && len(f.outcomes) > 0 {
 			batch = append(batch, <-f.outcomes)

@@ -2,7 +2,6 @@ package inference
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,26 +16,20 @@ var (
 	ErrNotReady      = fault.New(fault.Unavailable, "inference.not_ready", "the model has no replica that is ready")
 )
 
-// Breaker and cooling figures: gateways of other projects settled on the same order of magnitude; taste, not measurement.
-const (
-	breakerFailures = 5
-	breakerFirst    = 5 * time.Second
-	breakerLast     = 60 * time.Second
-)
-
-// Table is what a Router routes by: one entry per deployment that exists. Version grows with every change.
+// Table is what a Router routes by: one entry per deployment that exists, and one per route that tenants wrote. Version grows with every change.
 type Table struct {
 	Version uint64
 	Routes  []Route
 }
 
-// Route is one public model name of one tenant.
+// Route is one public model name of one tenant: a deployment called by its own name, or a chain of deployments under a name that was made for it.
 type Route struct {
 	Model     ModelInfo
 	Defaults  engine.Defaults
 	Reason    *Reason   // why it is not ready, nil when it is
 	Retry     time.Time // failed: when it is tried again; zero = not by itself
 	Endpoints []RouteEndpoint
+	Chain     *RouteSpec // of a route that a tenant wrote; it goes before a deployment of the same name. Endpoints are empty then: they are those of the deployments it names
 }
 
 // RouteEndpoint is one ready replica.
@@ -49,7 +42,9 @@ type RouteEndpoint struct {
 type ModelInfo struct {
 	ID            string // public name: what a request puts into `model`
 	Tenant        string
-	Deployment    string
+	Deployment    string // id, "" for a route
+	Route         string // id, "" for a deployment
+	AliasOf       string // the route's own name, in the entry of one of its aliases
 	OwnedBy       string
 	Created       time.Time
 	ContextLength int
@@ -63,6 +58,7 @@ type Router struct {
 	view   atomic.Pointer[view]
 	now    clock.Clock
 	report func(Outcome)
+	moved  atomic.Pointer[func(Move)]
 }
 
 type routeKey struct{ tenant, model string }
@@ -72,49 +68,14 @@ type view struct {
 	version uint64
 	targets map[routeKey]*Target
 	models  map[string][]ModelInfo
+	infos   []*endpointInfo           // every endpoint once, in the order of the table
 	state   map[string]*endpointState // by endpoint id: survives the next table
-}
-
-// Target is where the requests of one public model name may go. It is immutable but for the counters of its endpoints.
-type Target struct {
-	Model    ModelInfo
-	Defaults engine.Defaults // to be put into a request's body where it names none, unless the endpoint does so itself (Caps.OwnDefaults)
-
-	unready    error
-	candidates []candidate
-	now        clock.Clock
-	report     func(Outcome)
-}
-
-type candidate struct {
-	replica  string
-	endpoint engine.Endpoint
-	slots    float64 // at least 1
-	state    *endpointState
-}
-
-// endpointState is what this process knows of an endpoint beyond the table. Every field is atomic: no lock on the request path.
-type endpointState struct {
-	inFlight atomic.Int64
-	polled   atomic.Int64 // running + waiting as the engine told last
-	failures atomic.Int64 // in a row
-	opens    atomic.Int64 // how often the breaker opened in a row
-	until    atomic.Int64 // breaker or cooling ends, unix nanoseconds
-	probing  atomic.Int64 // 1 while the one half-open request runs
-}
-
-// Attempt is one try at one endpoint. Done must be called once, whatever happened; later calls do nothing.
-type Attempt struct {
-	Endpoint   engine.Endpoint
-	Deployment string
-	Replica    string
-	Done       func(Outcome)
 }
 
 // Class says how an attempt ended, seen from the endpoint.
 type Class string
 
-// The classes. Broken and Unreachable count against the endpoint; Rejected and Aborted are the client's doing; Busy cools the endpoint.
+// The classes. Broken, Unreachable and TimedOut count against the endpoint; Rejected and Aborted are the client's doing; Busy cools the endpoint.
 const (
 	OK          Class = "ok"
 	Aborted     Class = "aborted"     // the client left, or we shut down
@@ -122,6 +83,7 @@ const (
 	Busy        Class = "busy"        // 429
 	Broken      Class = "broken"      // 5xx, protocol error, end in the middle
 	Unreachable Class = "unreachable" // no connection, reset before the first byte
+	TimedOut    Class = "timeout"     // no first byte in time
 )
 
 // Outcome is what became of an attempt.
@@ -137,17 +99,9 @@ type Outcome struct {
 	CachedTokens     int           `json:"cached_tokens,omitempty"`
 	CompletionTokens int           `json:"completion_tokens,omitempty"`
 	Stream           bool          `json:"stream,omitempty"`
+	Code             string        `json:"code,omitempty"`    // of what went wrong
+	Message          string        `json:"message,omitempty"` // in words that may be shown: no address, no key
 }
-
-// Tried remembers the endpoints a request has been at. The zero value is ready to use; it belongs to one request.
-type Tried struct {
-	ids []string
-}
-
-// Len is the number of attempts made.
-func (t *Tried) Len() int { return len(t.ids) }
-
-func (t *Tried) has(id string) bool { return slices.Contains(t.ids, id) }
 
 // Feed keeps a Router fresh and takes outcomes back: the local Service, or a client of it.
 type Feed interface {
@@ -155,6 +109,8 @@ type Feed interface {
 	Routes(ctx context.Context, since uint64) (Table, error)
 	// Report takes outcomes for charts and the breaker. It never blocks for long and may lose.
 	Report(ctx context.Context, o []Outcome) error
+	// Upstreams takes what a process knows of its endpoints, and the breakers that moved since. It is told every few seconds and forgotten when it is not.
+	Upstreams(ctx context.Context, r UpstreamReport) error
 }
 
 // NewRouter makes a Router with an empty table. report, if not nil, is called with every outcome and must not block.
@@ -164,32 +120,27 @@ func NewRouter(now clock.Clock, report func(Outcome)) *Router {
 	return r
 }
 
+// OnMove names who is told of breakers that open and close; it must not block.
+func (r *Router) OnMove(f func(Move)) { r.moved.Store(&f) }
+
+func (r *Router) tellMove(m Move) {
+	if f := r.moved.Load(); f != nil {
+		(*f)(m)
+	}
+}
+
 // Set replaces the table. A table that is not newer than the present one is ignored. Only one goroutine may call it at a time.
 func (r *Router) Set(t Table) {
 	old := r.view.Load()
 	if t.Version <= old.version {
 		return
 	}
-	next := &view{version: t.Version, targets: make(map[routeKey]*Target, len(t.Routes)), models: map[string][]ModelInfo{}, state: map[string]*endpointState{}}
-	for _, route := range t.Routes {
-		target := &Target{Model: route.Model, Defaults: route.Defaults, now: r.now, report: r.report}
-		for _, e := range route.Endpoints {
-			state := old.state[e.Endpoint.ID]
-			if state == nil {
-				state = &endpointState{}
-			}
-			next.state[e.Endpoint.ID] = state
-			target.candidates = append(target.candidates, candidate{replica: e.Replica, endpoint: e.Endpoint, slots: float64(max(e.Endpoint.Slots, 1)), state: state})
-		}
-		if len(target.candidates) == 0 {
-			target.unready = notReady(route, r.now())
-		}
-		next.targets[routeKey{route.Model.Tenant, route.Model.ID}] = target
-		if route.Model.State != Stopped && route.Model.State != Deleting {
-			next.models[route.Model.Tenant] = append(next.models[route.Model.Tenant], route.Model)
-		}
+	b := newTableBuilder(r, old, t)
+	for i := range t.Routes {
+		b.add(&t.Routes[i])
 	}
-	r.view.Store(next)
+	b.sort()
+	r.view.Store(b.next)
 }
 
 func notReady(route Route, now time.Time) error {
@@ -236,95 +187,3 @@ func (r *Router) Resolve(tenant, model string) (*Target, error) {
 
 // Models lists the models that a tenant may call, sorted by name. The slice must not be changed.
 func (r *Router) Models(tenant string) []ModelInfo { return r.view.Load().models[tenant] }
-
-// Unready is nil when the target has an endpoint, else ErrNotReady with the deployment's reason, the next step and, while it starts, when to come back.
-func (t *Target) Unready() error { return t.unready }
-
-// Pick chooses the least loaded endpoint that was not tried yet and whose breaker is closed, and counts the request there until Done. False when there is none left.
-// At most half of a target's endpoints are kept out by their breakers: a lone endpoint always gets its chance.
-func (t *Target) Pick(tried *Tried) (Attempt, bool) {
-	now := t.now().UnixNano()
-	kept := 0
-	var best, any choice // the least loaded of those in service, and of all
-	for i := range t.candidates {
-		c := &t.candidates[i]
-		open := c.state.open(now)
-		if open {
-			kept++
-		}
-		if tried.has(c.endpoint.ID) {
-			continue
-		}
-		load := float64(max(c.state.inFlight.Load(), c.state.polled.Load())) / c.slots
-		any.take(c, load)
-		if !open {
-			best.take(c, load)
-		}
-	}
-	if kept > len(t.candidates)/2 {
-		best = any
-	}
-	if best.c == nil {
-		return Attempt{}, false
-	}
-	tried.ids = append(tried.ids, best.c.endpoint.ID)
-	return t.attempt(best.c), true
-}
-
-// choice is the least loaded candidate seen so far.
-type choice struct {
-	c    *candidate
-	load float64
-}
-
-func (b *choice) take(c *candidate, load float64) {
-	if b.c == nil || load < b.load {
-		b.c, b.load = c, load
-	}
-}
-
-func (t *Target) attempt(c *candidate) Attempt {
-	c.state.inFlight.Add(1)
-	probe := c.state.opens.Load() > 0 && c.state.probing.CompareAndSwap(0, 1)
-	var done atomic.Bool
-	return Attempt{Endpoint: c.endpoint, Deployment: t.Model.Deployment, Replica: c.replica, Done: func(o Outcome) {
-		if done.Swap(true) {
-			return
-		}
-		c.state.inFlight.Add(-1)
-		if probe {
-			c.state.probing.Store(0)
-		}
-		c.state.learn(o, t.now())
-		o.Deployment, o.Replica = t.Model.Deployment, c.replica
-		if t.report != nil {
-			t.report(o)
-		}
-	}}
-}
-
-// open reports whether the endpoint is kept out: cooling, breaker open, or half-open with its one request running.
-func (s *endpointState) open(now int64) bool {
-	return now < s.until.Load() || s.opens.Load() > 0 && s.probing.Load() == 1
-}
-
-// learn moves the breaker. Aborted and Rejected say nothing about the endpoint.
-func (s *endpointState) learn(o Outcome, now time.Time) {
-	switch o.Class {
-	case OK:
-		s.failures.Store(0)
-		s.opens.Store(0)
-	case Busy:
-		s.until.Store(now.Add(min(max(o.RetryAfter, time.Second), breakerLast)).UnixNano())
-	case Broken, Unreachable:
-		n := s.failures.Add(1)
-		opens := s.opens.Load()
-		if n >= breakerFailures || opens > 0 {
-			wait := min(breakerFirst<<min(opens, 10), breakerLast)
-			s.until.Store(now.Add(wait).UnixNano())
-			s.opens.Add(1)
-			s.failures.Store(0)
-		}
-	case Aborted, Rejected:
-	}
-}

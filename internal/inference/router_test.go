@@ -73,6 +73,8 @@ func TestBreaker(t *testing.T) {
 	t.Parallel()
 	var w watchOf
 	r := NewRouter(w.now, nil)
+	var moves []Move
+	r.OnMove(func(m Move) { moves = append(moves, m) })
 	r.Set(tableOf(1, "a", "b"))
 	target, err := r.Resolve("ten_a", "m")
 	require.NoError(t, err)
@@ -82,34 +84,69 @@ func TestBreaker(t *testing.T) {
 		require.True(t, ok)
 		return a
 	}
+	breaker := func() BreakerState { return r.Upstreams("ten_a")[0].Breaker }
+	late := pick()
 	for range breakerFailures {
 		a := pick()
 		require.Equal(t, "a", a.Endpoint.ID)
-		a.Done(Outcome{Class: Broken})
+		a.Done(Outcome{Class: Broken, Code: "x"})
 	}
+	require.Equal(t, BreakerOpen, breaker())
+	require.Len(t, moves, 1)
+	require.Equal(t, Move{Tenant: "ten_a", Deployment: "dep", Name: "m", Replica: "rep_a", State: BreakerOpen, Reason: OpenedInRow, Until: moves[0].Until, Error: LastError{Code: "x", At: t0}}, moves[0])
+	late.Done(Outcome{Class: Broken})
+	require.Len(t, moves, 1, "what began before it opened changes nothing")
 	b := pick()
 	require.Equal(t, "b", b.Endpoint.ID, "open")
 	b.Done(Outcome{Class: Aborted})
-	w.forward(breakerFirst)
+	w.forward(breakerFirst * 6 / 5)
+	require.Equal(t, BreakerHalfOpen, breaker())
 	probe := pick()
 	require.Equal(t, "a", probe.Endpoint.ID, "half open: one may try")
 	require.Equal(t, "b", pick().Endpoint.ID, "and no second one")
 	probe.Done(Outcome{Class: Unreachable})
-	w.forward(breakerFirst)
+	w.forward(breakerFirst * 6 / 5)
 	require.Equal(t, "b", pick().Endpoint.ID, "the wait doubled")
-	w.forward(breakerFirst)
+	w.forward(breakerFirst * 6 / 5)
 	probe = pick()
 	require.Equal(t, "a", probe.Endpoint.ID)
 	probe.Done(Outcome{Class: OK})
+	require.Equal(t, BreakerClosed, breaker())
+	require.Equal(t, closedAnswer, moves[len(moves)-1].Reason)
 	require.Equal(t, "a", pick().Endpoint.ID, "closed")
 
 	pick().Done(Outcome{Class: Busy, RetryAfter: 3 * time.Second})
 	require.Equal(t, "b", pick().Endpoint.ID, "cooling")
+	require.Equal(t, BreakerClosed, breaker(), "a 429 is not the breaker's")
 	w.forward(3 * time.Second)
 	for range 20 {
 		pick().Done(Outcome{Class: Rejected})
 	}
 	require.Equal(t, "a", pick().Endpoint.ID, "a client's mistakes are not the endpoint's")
+}
+
+func TestBreakerOpensByShare(t *testing.T) {
+	t.Parallel()
+	var w watchOf
+	r := NewRouter(w.now, nil)
+	r.Set(tableOf(1, "a", "b"))
+	target, err := r.Resolve("ten_a", "m")
+	require.NoError(t, err)
+	r.SetLoad("b", 1000)
+	for i := range 2*breakerCount - 1 {
+		a, _ := target.Pick(&Tried{})
+		if a.Endpoint.ID != "a" {
+			require.GreaterOrEqual(t, i, breakerCount-1, "not before %d requests", breakerCount)
+			require.Equal(t, OpenedRate, r.Upstreams("")[0].Reason)
+			return
+		}
+		if i%4 == 0 { // three of four fail, never five in a row
+			a.Done(Outcome{Class: OK, TTFT: time.Millisecond})
+		} else {
+			a.Done(Outcome{Class: Broken})
+		}
+	}
+	t.Fatal("the breaker never opened")
 }
 
 func TestLoneEndpointIsNeverKeptOut(t *testing.T) {
@@ -124,6 +161,26 @@ func TestLoneEndpointIsNeverKeptOut(t *testing.T) {
 		require.True(t, ok)
 		a.Done(Outcome{Class: Broken})
 	}
+}
+
+// A pause that the upstream asked for is kept even when nothing else is left.
+func TestCoolingIsKept(t *testing.T) {
+	t.Parallel()
+	var w watchOf
+	r := NewRouter(w.now, nil)
+	r.Set(tableOf(1, "a"))
+	target, err := r.Resolve("ten_a", "m")
+	require.NoError(t, err)
+	a, _ := target.Pick(&Tried{})
+	a.Done(Outcome{Class: Busy, RetryAfter: 7 * time.Second})
+	_, ok := target.Pick(&Tried{})
+	require.False(t, ok)
+	d, limited := target.Wait()
+	require.Equal(t, 7*time.Second, d)
+	require.True(t, limited)
+	w.forward(7 * time.Second)
+	_, ok = target.Pick(&Tried{})
+	require.True(t, ok)
 }
 
 func TestUnreadyTargetSaysWhy(t *testing.T) {
@@ -189,10 +246,12 @@ func BenchmarkPick64(b *testing.B) {
 	}
 	r := NewRouter(time.Now, nil)
 	r.Set(tableOf(1, ids...))
+	var tried Tried // part of a pooled call in the gateway
 	b.ReportAllocs()
 	for b.Loop() {
 		target, _ := r.Resolve("ten_a", "m")
-		a, _ := target.Pick(&Tried{})
+		tried = Tried{}
+		a, _ := target.Pick(&tried)
 		a.Done(Outcome{Class: OK})
 	}
 }

@@ -57,6 +57,7 @@ type Service struct {
 	wake    chan struct{} // the loop has something to look at; capacity 1
 	watch   watchers
 	feed    feed
+	fleet   *fleet // what is known of endpoints, here and in other processes
 
 	mu          sync.Mutex             // guards supervisors
 	supervisors map[string]*supervisor // by replica
@@ -81,6 +82,8 @@ func New(d Deps) (*Service, error) {
 	}
 	s.monitor = newMonitor(d.Now)
 	s.router = NewRouter(d.Now, s.outcome)
+	s.fleet = newFleet()
+	s.router.OnMove(s.fleet.moved)
 	return s, nil
 }
 
