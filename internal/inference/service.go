@@ -69,7 +69,7 @@ func New(d Deps) (*Service, error) {
 		return nil, ErrSpec.WithFields(bad...)
 	}
 	s := &Service{
-		db: d.DB.System(), log: d.Log.With("component", "inference"), now: d.Now, objects: d.Objects, seal: d.Seal, models: d.Models, config: d.Config, counts: d.Counts,
+		db: d.DB.Within(), log: d.Log.With("component", "inference"), now: d.Now, objects: d.Objects, seal: d.Seal, models: d.Models, config: d.Config, counts: d.Counts,
 		engines: map[string]engine.Driver{}, host: newHost(d.Config), pace: defaultPace, wake: make(chan struct{}, 1), supervisors: map[string]*supervisor{},
 	}
 	for _, e := range d.Engines {

@@ -87,7 +87,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 
 // New makes the service. The tables must be there. It makes the first signing key and, where Admin is set and there is no owner, the first owner.
 func New(ctx context.Context, d Deps) (*Service, error) {
-	s := &Service{Deps: d, db: d.DB.System(), hasher: newHasher(), damp: newDamper(), refresh: d.Seal.Derive("user.refresh"), metrics: newMetrics(d.Metrics)}
+	s := &Service{Deps: d, db: d.DB.Within(), hasher: newHasher(), damp: newDamper(), refresh: d.Seal.Derive("user.refresh"), metrics: newMetrics(d.Metrics)}
 	s.Log = d.Log.With("component", "user")
 	var code [5]byte
 	_, _ = rand.Read(code[:])

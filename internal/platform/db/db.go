@@ -80,6 +80,7 @@ func Register(scheme string, open func(context.Context, Config) (*Driver, error)
 type DB struct {
 	*shared
 	system bool
+	within bool
 }
 
 type shared struct {
@@ -116,6 +117,9 @@ func (d *DB) Dialect() Dialect { return d.driver.Dialect }
 
 // System returns a handle that needs no tenant in the context: for work across tenants (jobs, events, migrations, sign-in).
 func (d *DB) System() *DB { return &DB{shared: d.shared, system: true} }
+
+// Within returns a handle for a service that serves both people of a tenant and the program itself: it keeps to the tenant of the context where there is one, and needs none else.
+func (d *DB) Within() *DB { return &DB{shared: d.shared, within: true} }
 
 // Walled reports whether the engine keeps tenants apart too (row-level security on PostgreSQL).
 func (d *DB) Walled() bool { return d.driver.Walled != nil && d.driver.Walled() }

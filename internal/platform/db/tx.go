@@ -138,7 +138,7 @@ const attempts = 10
 // Tx runs f in a write transaction of the tenant of ctx and commits when it returns nil. A Tx inside a Tx of the same database joins it. Transactions refused for reasons of timing are repeated, so f must
 // have no effects outside but through After. A panic rolls back and goes on.
 func (d *DB) Tx(ctx context.Context, f func(ctx context.Context, tx *Tx) error) error {
-	if !d.system && auth.Tenant(ctx) == "" {
+	if !d.system && !d.within && auth.Tenant(ctx) == "" {
 		return ErrNoTenant
 	}
 	if outer, ok := ctx.Value(txKey{d.shared}).(*Tx); ok {
@@ -165,7 +165,10 @@ type scope struct {
 	system bool
 }
 
-func (d *DB) scope(ctx context.Context) scope { return scope{auth.Tenant(ctx), d.system} }
+func (d *DB) scope(ctx context.Context) scope {
+	tenant := auth.Tenant(ctx)
+	return scope{tenant, d.system || d.within && tenant == ""}
+}
 
 func (d *DB) enter(ctx context.Context, raw *sql.Tx, s scope) error {
 	if d.driver.Enter == nil {
@@ -229,7 +232,7 @@ const readLimit = 30 * time.Second
 
 // Read runs f on a read-only snapshot of the tenant of ctx, for at most 30 seconds. Inside a Tx it reads in that transaction.
 func (d *DB) Read(ctx context.Context, f func(ctx context.Context, q *Query) error) error {
-	if !d.system && auth.Tenant(ctx) == "" {
+	if !d.system && !d.within && auth.Tenant(ctx) == "" {
 		return ErrNoTenant
 	}
 	if outer, ok := ctx.Value(txKey{d.shared}).(*Tx); ok {
