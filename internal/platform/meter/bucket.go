@@ -55,7 +55,7 @@ func newBucket(l Limit, w *counter) *Bucket {
 	}
 	switch {
 	case l.Burst > 0:
-		b.burst = b.cost(l.Burst)
+		b.burst = max(b.cost(l.Burst), min(l.Burst, l.Limit)*b.cost(1)) // one by one they must fit too, rounded up each
 	case l.Unit == Tokens:
 		b.burst = minute
 	default:

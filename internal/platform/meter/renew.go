@@ -99,7 +99,7 @@ func (t *target) granted(q request, g Grant, sent, now int64) {
 	if g.Unlimited {
 		l.amount = 0
 	}
-	if p == nil || p.unlimited != g.Unlimited || p.left.Load() < poolClosed/2 || end != p.periodEnd && abs(end-p.periodEnd) > int64(time.Second) {
+	if p == nil || now >= p.until.Load() || p.unlimited != g.Unlimited || p.left.Load() < poolClosed/2 || end != p.periodEnd && abs(end-p.periodEnd) > int64(time.Second) {
 		t.retire(p)
 		p = &pool{t: t, periodEnd: end, unlimited: g.Unlimited}
 		p.used.Store(now)
