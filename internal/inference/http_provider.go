@@ -15,7 +15,12 @@ func (s *Service) providerRoutes(api web.API) {
 	web.Patch(api, "/inference/providers/{id}", "inference_provider_update", mayOperate, http.StatusOK, s.httpProviderPatch)
 	web.Delete(api, "/inference/providers/{id}", "inference_provider_delete", mayOperate, http.StatusNoContent, s.httpProviderDelete)
 	web.Post(api, "/inference/providers/{id}/test", "inference_provider_test", mayOperate, http.StatusOK, s.httpProviderTest)
+	web.Get(api, "/inference/provider-presets", "inference_provider_preset_list", mayRead, http.StatusOK, s.httpPresets)
 	web.Get(api, "/inference/providers/{id}/models", "inference_provider_models", mayRead, http.StatusOK, s.httpProviderModels)
+}
+
+func (s *Service) httpPresets(context.Context, *struct{}) (page.List[Preset], error) {
+	return page.List[Preset]{Items: Presets()}, nil
 }
 
 func answeredProvider(ctx context.Context, p Provider, err error) (Provider, error) {

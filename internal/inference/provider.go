@@ -15,12 +15,14 @@ import (
 	"maas/internal/platform/seal"
 )
 
-// Provider is an account at an upstream that speaks the OpenAI dialect.
+// Provider is an account at an upstream.
 type Provider struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
-	Kind      string    `json:"kind"` // openai
+	Kind      string    `json:"kind"`             // openai, anthropic, gemini, azure
+	Preset    string    `json:"preset,omitempty"` // the known upstream it is, "" = none
 	BaseURL   string    `json:"base_url"`
+	Version   string    `json:"api_version,omitempty"` // of Azure's API; "" = its newest form, which has none in the address
 	KeySet    bool      `json:"api_key_set"`
 	Status    string    `json:"status"` // unknown, ok, failed: of the last test
 	Reason    *Reason   `json:"reason"`
@@ -37,8 +39,10 @@ type Provider struct {
 // NewProvider is what a provider is made from.
 type NewProvider struct {
 	Name    string `json:"name" minLength:"1" maxLength:"96"`
-	Kind    string `json:"kind,omitempty" enum:"openai"`
-	BaseURL string `json:"base_url" minLength:"8" maxLength:"500" doc:"https://host/v1; the paths of the dialect are appended"`
+	Kind    string `json:"kind,omitempty" enum:"openai,anthropic,gemini,azure" doc:"The dialect of the upstream; that of the preset, else openai"`
+	Preset  string `json:"preset,omitempty" maxLength:"40" doc:"A known upstream (GET /inference/provider-presets); found by the address where it is left out"`
+	BaseURL string `json:"base_url,omitempty" maxLength:"500" doc:"https://host/v1; the paths of the dialect are appended. That of the preset where it is left out"`
+	Version string `json:"api_version,omitempty" maxLength:"40" doc:"Azure: the api-version of addresses with deployments; left out for its v1 form"`
 	APIKey  string `json:"api_key,omitempty" maxLength:"4096" doc:"Kept sealed, never shown"`
 }
 
@@ -46,6 +50,7 @@ type NewProvider struct {
 type ProviderPatch struct {
 	Name    *string `json:"name,omitempty" minLength:"1" maxLength:"96"`
 	BaseURL *string `json:"base_url,omitempty" minLength:"8" maxLength:"500"`
+	Version *string `json:"api_version,omitempty" maxLength:"40"`
 	APIKey  *string `json:"api_key,omitempty" maxLength:"4096"`
 }
 
@@ -62,11 +67,42 @@ type UpstreamModel struct {
 	ID string `json:"id"`
 }
 
-func (p *Provider) set(name, base string, s *Service) error {
+// choose sets kind, preset and address of a new account: what is named, else what the preset says.
+func (p *Provider) choose(n *NewProvider) error {
+	p.Kind, p.Preset = n.Kind, n.Preset
+	if n.Preset != "" {
+		known, ok := presetByID(n.Preset)
+		switch {
+		case !ok:
+			return ErrProviderInvalid.WithFields(fault.Field{Name: "body.preset", Code: "not_in_list", Message: "is not the id of a known upstream"})
+		case n.Kind != "" && n.Kind != known.Kind:
+			return ErrProviderInvalid.WithFields(fault.Field{Name: "body.kind", Code: "conflict", Message: "must be " + known.Kind + " with this preset"})
+		}
+		p.Kind = known.Kind
+		if n.BaseURL == "" && !strings.ContainsAny(known.BaseURL, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+			n.BaseURL = known.BaseURL
+		}
+	}
+	if p.Kind == "" {
+		p.Kind = KindOpenAI
+	}
+	if n.BaseURL == "" {
+		return ErrProviderInvalid.WithFields(fault.Field{Name: "body.base_url", Code: "required", Message: "is required"})
+	}
+	if p.Preset == "" {
+		p.Preset = guessPreset(p.Kind, n.BaseURL)
+	}
+	return nil
+}
+
+func (p *Provider) set(name, base, version string, s *Service) error {
 	name = strings.TrimSpace(name)
 	var bad []fault.Field
 	if name == "" || len(name) > 96 || strings.ContainsAny(name, "\x00\n\r") {
 		bad = append(bad, fault.Field{Name: "body.name", Code: "format", Message: "must be 1 to 96 characters on one line"})
+	}
+	if version != "" && (p.Kind != KindAzure || strings.Trim(version, "0123456789abcdefghijklmnopqrstuvwxyz-") != "") {
+		bad = append(bad, fault.Field{Name: "body.api_version", Code: "format", Message: "is for Azure, of the form 2024-10-21 or 2025-01-01-preview"})
 	}
 	u, err := s.config.Upstream.Policy().ParseURL(base)
 	if err != nil {
@@ -79,7 +115,7 @@ func (p *Provider) set(name, base string, s *Service) error {
 	if len(bad) > 0 {
 		return ErrProviderInvalid.WithFields(bad...)
 	}
-	p.Name, p.BaseURL = name, u.String()
+	p.Name, p.BaseURL, p.Version = name, u.String(), version
 	return nil
 }
 
@@ -112,8 +148,11 @@ func (s *Service) sealKey(ctx context.Context, p *Provider, key string) error {
 // CreateProvider stores an account. It is not asked yet: see TestProvider.
 func (s *Service) CreateProvider(ctx context.Context, n NewProvider) (Provider, error) {
 	now := s.now()
-	p := Provider{ID: id.New("prv"), Kind: "openai", Status: "unknown", CreatedAt: now, UpdatedAt: now, Rev: 1, tenant: auth.Tenant(ctx)}
-	if err := p.set(n.Name, n.BaseURL, s); err != nil {
+	p := Provider{ID: id.New("prv"), Status: "unknown", CreatedAt: now, UpdatedAt: now, Rev: 1, tenant: auth.Tenant(ctx)}
+	if err := p.choose(&n); err != nil {
+		return Provider{}, err
+	}
+	if err := p.set(n.Name, n.BaseURL, n.Version, s); err != nil {
 		return Provider{}, err
 	}
 	if err := s.sealKey(ctx, &p, n.APIKey); err != nil {
@@ -175,15 +214,18 @@ func (s *Service) UpdateProvider(ctx context.Context, ref string, patch Provider
 				return err
 			}
 		}
-		name, base := p.Name, p.BaseURL
+		name, base, version := p.Name, p.BaseURL, p.Version
 		if patch.Name != nil {
 			name = *patch.Name
 		}
 		if patch.BaseURL != nil {
 			base = *patch.BaseURL
 		}
-		moved := base != p.BaseURL || patch.APIKey != nil
-		if err := p.set(name, base, s); err != nil {
+		if patch.Version != nil {
+			version = *patch.Version
+		}
+		moved := base != p.BaseURL || version != p.Version || patch.APIKey != nil
+		if err := p.set(name, base, version, s); err != nil {
 			return err
 		}
 		if patch.APIKey != nil {
@@ -246,7 +288,7 @@ func (s *Service) upstream(ctx context.Context, tenant, ref string) (engine.Upst
 	if err != nil {
 		return engine.Upstream{}, providerError(err)
 	}
-	up := engine.Upstream{BaseURL: p.BaseURL}
+	up := engine.Upstream{BaseURL: p.BaseURL, Dialect: engine.Dialect(p.Kind), Version: p.Version, Caps: capsOf(&p)}
 	if p.sealed == "" {
 		return up, nil
 	}

@@ -7,13 +7,13 @@ import (
 	"maas/internal/platform/db"
 )
 
-const providerColumns = `id, tenant_id, name, kind, base_url, api_key, status, cause, checked_at, created_at, updated_at, rev`
+const providerColumns = `id, tenant_id, name, kind, preset, base_url, api_version, api_key, status, cause, checked_at, created_at, updated_at, rev`
 
 func scanProvider(row db.Row) (Provider, error) {
 	var p Provider
 	var c string
 	var checked, created, updated int64
-	if err := row.Scan(&p.ID, &p.tenant, &p.Name, &p.Kind, &p.BaseURL, &p.sealed, &p.Status, &c, &checked, &created, &updated, &p.Rev); err != nil {
+	if err := row.Scan(&p.ID, &p.tenant, &p.Name, &p.Kind, &p.Preset, &p.BaseURL, &p.Version, &p.sealed, &p.Status, &c, &checked, &created, &updated, &p.Rev); err != nil {
 		return p, err
 	}
 	p.KeySet = p.sealed != ""
@@ -33,15 +33,15 @@ func (store) providers(ctx context.Context, q db.Querier, tenant, after string, 
 }
 
 func (store) insertProvider(ctx context.Context, tx *db.Tx, p Provider) error {
-	_, err := tx.Exec(ctx, `INSERT INTO inference_provider (`+providerColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		p.ID, p.tenant, p.Name, p.Kind, p.BaseURL, p.sealed, p.Status, pack(p.cause), db.Micro(p.CheckedAt), db.Micro(p.CreatedAt), db.Micro(p.UpdatedAt), p.Rev)
+	_, err := tx.Exec(ctx, `INSERT INTO inference_provider (`+providerColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		p.ID, p.tenant, p.Name, p.Kind, p.Preset, p.BaseURL, p.Version, p.sealed, p.Status, pack(p.cause), db.Micro(p.CheckedAt), db.Micro(p.CreatedAt), db.Micro(p.UpdatedAt), p.Rev)
 	return err
 }
 
 // updateProvider writes everything that can change, if nobody changed it since p was read; ErrRevision else.
 func (store) updateProvider(ctx context.Context, tx *db.Tx, p Provider) error {
-	n, err := tx.Exec(ctx, `UPDATE inference_provider SET name = $4, base_url = $5, api_key = $6, status = $7, cause = $8, checked_at = $9, updated_at = $10, rev = rev + 1 WHERE tenant_id = $1 AND id = $2 AND rev = $3`,
-		p.tenant, p.ID, p.Rev, p.Name, p.BaseURL, p.sealed, p.Status, pack(p.cause), db.Micro(p.CheckedAt), db.Micro(p.UpdatedAt))
+	n, err := tx.Exec(ctx, `UPDATE inference_provider SET name = $4, base_url = $5, api_key = $6, status = $7, cause = $8, checked_at = $9, updated_at = $10, api_version = $11, rev = rev + 1 WHERE tenant_id = $1 AND id = $2 AND rev = $3`,
+		p.tenant, p.ID, p.Rev, p.Name, p.BaseURL, p.sealed, p.Status, pack(p.cause), db.Micro(p.CheckedAt), db.Micro(p.UpdatedAt), p.Version)
 	return db.Guard(n, err, ErrRevision)
 }
 

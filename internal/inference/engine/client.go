@@ -72,7 +72,14 @@ func (c *Client) call(ctx context.Context, method, path string, in any) (int, []
 	}
 	r.Header.Set("Accept", "application/json")
 	if c.ep.Auth != "" {
-		r.Header.Set("Authorization", c.ep.Auth.Reveal())
+		name := c.ep.AuthName
+		if name == "" {
+			name = "Authorization"
+		}
+		r.Header.Set(name, c.ep.Auth.Reveal())
+	}
+	for i := 0; i+1 < len(c.ep.Headers); i += 2 {
+		r.Header.Set(c.ep.Headers[i], c.ep.Headers[i+1])
 	}
 	resp, err := c.http.Do(r)
 	if refused, ok := errors.AsType[*fault.Error](err); ok { // the address or a redirect was refused by our own policy
@@ -162,7 +169,7 @@ func message(body []byte) string {
 
 // JSON calls BasePath + path and reads the answer into out (which may be nil). Errors are those of this package.
 func (c *Client) JSON(ctx context.Context, method, path string, in, out any) error {
-	status, body, err := c.call(ctx, method, c.ep.BasePath+path, in)
+	status, body, err := c.call(ctx, method, c.ep.Path(path), in)
 	if err != nil {
 		return err
 	}
@@ -184,13 +191,26 @@ func (c *Client) Models(ctx context.Context) ([]string, error) {
 		Data []struct {
 			ID string `json:"id"`
 		} `json:"data"`
+		Models []struct { // Gemini's form
+			Name string `json:"name"`
+		} `json:"models"`
 	}
-	if err := c.JSON(ctx, http.MethodGet, "/models", nil, &list); err != nil {
+	path := "/models"
+	switch c.ep.Dialect {
+	case Anthropic:
+		path += "?limit=1000"
+	case Gemini:
+		path += "?pageSize=1000"
+	}
+	if err := c.JSON(ctx, http.MethodGet, path, nil, &list); err != nil {
 		return nil, err
 	}
-	ids := make([]string, 0, len(list.Data))
+	ids := make([]string, 0, len(list.Data)+len(list.Models))
 	for _, m := range list.Data {
 		ids = append(ids, m.ID)
+	}
+	for _, m := range list.Models {
+		ids = append(ids, strings.TrimPrefix(m.Name, "models/"))
 	}
 	return ids, nil
 }
@@ -198,47 +218,6 @@ func (c *Client) Models(ctx context.Context) ([]string, error) {
 // Get reads a path outside BasePath ("/metrics", "/health") as status and text.
 func (c *Client) Get(ctx context.Context, path string) (int, []byte, error) {
 	return c.call(ctx, http.MethodGet, path, nil)
-}
-
-// answer is the part of both answer forms that the smoke request looks at.
-type answer struct {
-	Choices []struct {
-		Text    *string `json:"text"`
-		Message *struct {
-			Role string `json:"role"`
-		} `json:"message"`
-	} `json:"choices"`
-}
-
-// Smoke has the engine generate one token (how many it counts is its own business: reasoning models count their thoughts): by chat, or by completion where the model has no chat form. ErrSmoke with the engine's words when neither gives a right answer; ErrUpstreamAuth, ErrUpstreamModel
-// and ErrBusy pass.
-func (c *Client) Smoke(ctx context.Context) error {
-	name := c.ep.Model
-	if name == "" {
-		name = "model" // any will do
-	}
-	chat := map[string]any{"model": name, "max_tokens": 1, "temperature": 0, "messages": []map[string]string{{"role": "user", "content": "Hi"}}}
-	err := c.smoke(ctx, "/chat/completions", chat)
-	if err == nil || errors.Is(err, ErrUpstreamAuth) || errors.Is(err, ErrBusy) || ctx.Err() != nil {
-		return err
-	}
-	if c.smoke(ctx, "/completions", map[string]any{"model": name, "max_tokens": 1, "temperature": 0, "prompt": "Hi"}) == nil {
-		return nil
-	}
-	return err // that of chat: the form nearly every caller uses
-}
-
-func (c *Client) smoke(ctx context.Context, path string, body any) error {
-	var a answer
-	switch err := c.JSON(ctx, http.MethodPost, path, body, &a); {
-	case errors.Is(err, ErrUpstreamAuth), errors.Is(err, ErrUpstreamModel), errors.Is(err, ErrBusy):
-		return err
-	case err != nil:
-		return ErrSmoke.With("%s", text(err)).Wrap(err)
-	case len(a.Choices) == 0 || a.Choices[0].Text == nil && a.Choices[0].Message == nil:
-		return ErrSmoke.With("the answer holds no choice")
-	}
-	return nil
 }
 
 func text(err error) string {

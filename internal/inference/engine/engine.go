@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"time"
 
 	"maas/internal/platform/fault"
@@ -205,6 +206,18 @@ type Endpoint struct {
 	Slots    int      // requests at a time that make sense
 	Context  int      // tokens a request may hold, 0 = unknown
 	Caps     Caps
+}
+
+// Path is what a request line holds for a path below BasePath.
+func (e *Endpoint) Path(path string) string {
+	if e.Query == "" {
+		return e.BasePath + path
+	}
+	mark := "?"
+	if strings.Contains(path, "?") {
+		mark = "&"
+	}
+	return e.BasePath + path + mark + e.Query
 }
 
 // Caps are properties of an endpoint that change how a caller talks to it.

@@ -127,8 +127,11 @@ func redirect(r *http.Request, via []*http.Request) error {
 	case first.Method != http.MethodGet:
 		return ErrRedirect.With("a %s is not sent to another address", first.Method)
 	case r.URL.Host != first.URL.Host:
-		r.Header.Del("Authorization")
-		r.Header.Del("Cookie")
+		for name := range r.Header { // credentials have many names
+			if name != "Accept" && name != "User-Agent" && name != "Range" {
+				r.Header.Del(name)
+			}
+		}
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
-// Package openai drives upstreams: any server that speaks the OpenAI dialect under a base URL, with a bearer key or without one. It starts nothing; an instance is the proof that account and model work.
+// Package openai drives upstreams: any server that speaks the OpenAI dialect under a base URL, with a bearer key or without one, and those that speak Anthropic's, Gemini's or Azure's. It starts nothing; an
+// instance is the proof that account and model work.
 package openai
 
 import (
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,18 +44,48 @@ func (d *Driver) Fit(_ context.Context, l engine.Launch) ([]engine.Need, error) 
 	return []engine.Need{{Label: "upstream", Parts: map[string]int64{}, Context: l.Context, Concurrency: l.Concurrency}}, nil
 }
 
-// endpoint turns an account into an endpoint.
-func (d *Driver) endpoint(up engine.Upstream) (engine.Endpoint, error) {
+// endpoint turns an account into an endpoint for a model; model "" = for the list of models only.
+func (d *Driver) endpoint(up engine.Upstream, model string) (engine.Endpoint, error) {
 	u, err := d.policy.ParseURL(up.BaseURL)
 	if err != nil {
 		return engine.Endpoint{}, err
 	}
-	ep := engine.Endpoint{Network: "tcp", Host: u.Host, BasePath: u.Path, TLS: u.Scheme == "https", Dialect: engine.OpenAI, Caps: engine.Caps{StreamUsage: true}}
-	ep.Addr = address(u)
-	if up.Key != "" {
-		ep.Auth = engine.Secret("Bearer " + up.Key.Reveal())
+	ep := engine.Endpoint{Network: "tcp", Addr: address(u), Host: u.Host, BasePath: strings.TrimSuffix(u.Path, "/"), TLS: u.Scheme == "https", Dialect: up.Dialect, Model: model, Caps: up.Caps}
+	key := up.Key.Reveal()
+	switch up.Dialect {
+	case engine.Anthropic:
+		ep.AuthName, ep.Auth, ep.Headers = "X-Api-Key", up.Key, []string{"Anthropic-Version", anthropicVersion}
+		ep.Caps = engine.Caps{StreamUsage: true, Ops: engine.OpChat | engine.OpCount}
+	case engine.Gemini:
+		ep.AuthName, ep.Auth = "X-Goog-Api-Key", up.Key
+		ep.Caps = engine.Caps{StreamUsage: true, Ops: engine.OpChat | engine.OpEmbedding | engine.OpCount}
+	case engine.Azure:
+		ep.AuthName, ep.Auth = "Api-Key", up.Key
+		ep.Caps = engine.Caps{StreamUsage: true, MaxCompletion: true, Ops: engine.OpChat | engine.OpCompletion | engine.OpEmbedding}
+		azure(&ep, up.Version)
+	default:
+		ep.Dialect = engine.OpenAI
+		if key != "" {
+			ep.Auth = engine.Secret("Bearer " + key)
+		}
 	}
 	return ep, nil
+}
+
+// anthropicVersion is the one version of Anthropic's API that there is.
+const anthropicVersion = "2023-06-01"
+
+// azure sets the paths below a resource: with an api-version in the address each deployment has its own, else there is one for all.
+func azure(ep *engine.Endpoint, version string) {
+	root, _, _ := strings.Cut(ep.BasePath, "/openai")
+	switch {
+	case version == "":
+		ep.BasePath = root + "/openai/v1"
+	case ep.Model == "":
+		ep.BasePath, ep.Query = root+"/openai", "api-version="+url.QueryEscape(version)
+	default:
+		ep.BasePath, ep.Query = root+"/openai/deployments/"+url.PathEscape(ep.Model), "api-version="+url.QueryEscape(version)
+	}
 }
 
 func address(u *url.URL) string {
@@ -66,7 +98,7 @@ func address(u *url.URL) string {
 
 // Models lists what the account offers. ErrUpstreamAuth, ErrUpstream.
 func (d *Driver) Models(ctx context.Context, up engine.Upstream) ([]string, error) {
-	ep, err := d.endpoint(up)
+	ep, err := d.endpoint(up, "")
 	if err != nil {
 		return nil, err
 	}
@@ -90,13 +122,16 @@ func (d *Driver) Start(ctx context.Context, l engine.Launch, _ func(engine.Progr
 	if l.Upstream == nil {
 		return nil, engine.ErrFormat.With("the engine openai serves models of a provider, not files")
 	}
-	ep, err := d.endpoint(*l.Upstream)
+	ep, err := d.endpoint(*l.Upstream, l.Model)
 	if err != nil {
 		return nil, err
 	}
 	ep.ID = l.Replica + "." + l.Nonce
-	ep.Model, ep.Slots, ep.Context = l.Model, max(l.Concurrency, 1), l.Context
+	ep.Slots, ep.Context = max(l.Concurrency, 1), l.Context
 	i := &Instance{ep: ep, client: engine.NewClient(ep, d.policy.Client()), done: make(chan struct{}), ref: engine.Ref{Driver: "openai", Replica: l.Replica, Attempt: l.Attempt, Nonce: l.Nonce}}
+	if ep.Query != "" { // a deployment at Azure: the list of models stands elsewhere, the smoke request decides
+		return i, nil
+	}
 	list, err := i.client.Models(ctx)
 	switch {
 	case err == nil && len(list) > 0 && !slices.Contains(list, l.Model):
@@ -160,6 +195,10 @@ func (i *Instance) Health(ctx context.Context) engine.Health {
 		return i.health
 	}
 	if time.Since(i.checked) < healthEvery {
+		return i.health
+	}
+	if i.ep.Query != "" { // it has no question that costs nothing: requests tell
+		i.checked = time.Now()
 		return i.health
 	}
 	_, err := i.client.Models(ctx)
