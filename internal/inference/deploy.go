@@ -264,17 +264,24 @@ func (s *Service) Restart(ctx context.Context, ref string) (DeploymentView, erro
 // Delete implements API.
 func (s *Service) Delete(ctx context.Context, ref string) error { return s.DeleteIf(ctx, ref, nil) }
 
-// DeleteIf is Delete after check, if not nil, has seen the present revision.
+// DeleteIf is Delete after check, if not nil, has seen the present revision. ErrRouted while routes lead to it.
 func (s *Service) DeleteIf(ctx context.Context, ref string, check func(rev int64) error) error {
-	_, err := s.edit(ctx, ref, func(d *Deployment) (cause, bool, error) {
+	_, _, err := s.change(ctx, auth.Tenant(ctx), ref, func(ctx context.Context, c *draft) error {
 		if check != nil {
-			if err := check(d.Rev); err != nil {
-				return cause{}, false, err
+			if err := check(c.d.Rev); err != nil {
+				return err
 			}
 		}
-		already := d.Deleting
-		d.remove()
-		return because("operator_delete"), !already, nil
+		if c.d.Deleting {
+			return nil
+		}
+		if err := s.routed(ctx, c.tx, c.d); err != nil {
+			return err
+		}
+		c.d.remove()
+		c.byPerson = true
+		c.note(because("operator_delete"))
+		return nil
 	})
 	return err
 }

@@ -27,6 +27,9 @@ func (f *feed) set(t Table) Table {
 	f.table = t
 	f.names, f.owner = make(map[string]string, len(t.Routes)), make(map[string]string, len(t.Routes))
 	for _, r := range t.Routes {
+		if r.Chain != nil {
+			continue
+		}
 		f.names[r.Model.Deployment] = r.Model.ID
 		f.owner[r.Model.Deployment] = r.Model.Tenant
 	}

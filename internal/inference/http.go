@@ -41,6 +41,7 @@ func (s *Service) Routes(api web.API, mux *web.Mux) {
 	web.Post(api, "/inference/fit", "inference_fit_check", mayRead, http.StatusOK, s.httpFit)
 	web.Get(api, "/inference/engines", "inference_engine_list", mayRead, http.StatusOK, s.httpEngines)
 	s.providerRoutes(api)
+	s.routeRoutes(api)
 }
 
 // language reads Accept-Language: Chinese if it comes first among the two we have, else English.

@@ -128,7 +128,11 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) round(ctx context.Context, woken bool, seen *string) error {
 	var mark string
 	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) (err error) {
-		mark, err = s.store.mark(ctx, q)
+		if mark, err = s.store.mark(ctx, q); err != nil {
+			return err
+		}
+		routes, err := s.store.routesMark(ctx, q)
+		mark += "/" + routes
 		return err
 	})
 	if err != nil || !woken && mark == *seen {
@@ -171,7 +175,7 @@ func (s *Service) adopt(ctx context.Context) error {
 
 // reconcile looks at every deployment once and does what plan says; then it publishes the routes. It reports whether every step was done.
 func (s *Service) reconcile(ctx context.Context) (bool, error) {
-	all, replicas, err := s.picture(ctx)
+	all, replicas, chains, err := s.picture(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -185,13 +189,14 @@ func (s *Service) reconcile(ctx context.Context) (bool, error) {
 			}
 		}
 	}
-	s.publish(all, replicas)
+	s.publish(all, replicas, chains)
 	return done, nil
 }
 
-// picture reads all deployments and, of each, the replicas that matter.
-func (s *Service) picture(ctx context.Context) ([]Deployment, map[string][]Replica, error) {
+// picture reads all deployments and, of each, the replicas that matter; and what routes tenants wrote.
+func (s *Service) picture(ctx context.Context) ([]Deployment, map[string][]Replica, []Route, error) {
 	var all []Deployment
+	var chains []Route
 	replicas := map[string][]Replica{}
 	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
 		for after := ""; ; {
@@ -209,9 +214,13 @@ func (s *Service) picture(ctx context.Context) ([]Deployment, map[string][]Repli
 		for _, r := range list {
 			replicas[r.Deployment] = append(replicas[r.Deployment], r)
 		}
+		if err != nil {
+			return err
+		}
+		chains, err = s.chains(ctx, q)
 		return err
 	})
-	return all, replicas, err
+	return all, replicas, chains, err
 }
 
 func (s *Service) do(ctx context.Context, d Deployment, replicas []Replica, st step) error {
@@ -301,11 +310,11 @@ func (s *Service) forget(ctx context.Context, d Deployment) error {
 }
 
 // publish makes the route table from the picture and the endpoints of our supervisors.
-func (s *Service) publish(all []Deployment, replicas map[string][]Replica) {
+func (s *Service) publish(all []Deployment, replicas map[string][]Replica, chains []Route) {
 	s.mu.Lock()
 	live := maps.Clone(s.supervisors)
 	s.mu.Unlock()
-	t := Table{Routes: make([]Route, 0, len(all))}
+	t := Table{Routes: make([]Route, 0, len(all)+len(chains))}
 	counts := map[ReplicaState]int{}
 	for _, d := range all {
 		if d.Deleting {
@@ -329,6 +338,7 @@ func (s *Service) publish(all []Deployment, replicas map[string][]Replica) {
 		}
 		t.Routes = append(t.Routes, route)
 	}
+	t.Routes = append(t.Routes, chains...)
 	s.metrics.replicaStates(counts)
 	s.router.Set(s.feed.set(t))
 }

@@ -182,8 +182,8 @@ func (r *Router) Due(open, idle time.Duration, jitter func() float64) []Probe {
 		switch {
 		case s.probed.IsZero(): // new: not all at once
 			s.probed = now.Add(time.Duration(jitter() * float64(idle)))
-		case bad && s.misses == 0 && s.probed.After(s.opened.Add(open+open)): // it opened since: the long wait of a healthy one does not hold
-			s.probed = s.opened.Add(spread(open))
+		case bad && s.probed.Sub(now) > 2*open: // it opened since: the long wait of a healthy one does not hold
+			s.probed = now.Add(spread(open))
 		}
 		due := !now.Before(s.probed) && (bad || now.Sub(s.used) >= idle)
 		if due {
