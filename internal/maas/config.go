@@ -12,6 +12,7 @@ import (
 	"maas/internal/model"
 	"maas/internal/platform/config"
 	"maas/internal/platform/fault"
+	"maas/internal/platform/mail"
 	"maas/internal/platform/telemetry"
 	"maas/internal/platform/web"
 	"maas/internal/user"
@@ -37,6 +38,7 @@ type Config struct {
 	Jobs      Jobs             `yaml:"jobs"`
 	Telemetry telemetry.Config `yaml:"telemetry"`
 	Admin     user.FirstOwner  `yaml:"admin"`
+	Mail      mail.Config      `yaml:"mail"`
 	User      user.Config      `yaml:"user"`
 	Model     model.Config     `yaml:"model"`
 	Inference inference.Config `yaml:"inference"`

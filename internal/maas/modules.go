@@ -18,6 +18,7 @@ import (
 	"maas/internal/inference/engine/openai"
 	"maas/internal/model"
 	"maas/internal/platform/fault"
+	"maas/internal/platform/mail"
 	"maas/internal/platform/page"
 	"maas/internal/platform/rpc"
 	"maas/internal/platform/web"
@@ -132,8 +133,13 @@ func (p *Process) authenticator(ctx context.Context) error {
 }
 
 func (p *Process) startUser(ctx context.Context) error {
+	letters, err := mail.New(p.config.Mail)
+	if err != nil {
+		return err
+	}
 	s, err := user.New(ctx, user.Deps{
 		DB: p.db, Log: p.tel.Log, Now: p.opt.Now, Metrics: p.tel.Registry, Seal: p.seal, Config: p.config.User, Admin: p.config.Admin, Version: p.opt.Version, Demo: true,
+		Mail: letters, Objects: p.objects, PublicURL: p.URL,
 	})
 	if err != nil {
 		return err
@@ -142,6 +148,7 @@ func (p *Process) startUser(ctx context.Context) error {
 	p.server.SetAuthenticator(s.Authenticate)
 	s.Routes(p.server.API(), p.server.Mux())
 	s.Serve(p.calls)
+	s.Jobs(p.jobs)
 	p.server.Mount(".well-known", s.JWKS())
 	p.loops = append(p.loops, loop{"user", s.Run})
 	return nil
@@ -215,7 +222,7 @@ func (p *Process) startGateway(context.Context) error {
 		return err
 	}
 	p.services.gateway = g
-	p.server.Mount("v1", g.Handler())
+	p.server.MountHot("v1", g.Handler())
 	g.Routes(p.server.Mux())
 	p.loops = append(p.loops, loop{"gateway", g.Run})
 	return nil

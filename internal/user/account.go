@@ -166,6 +166,9 @@ func (s *Service) change(ctx context.Context, uid string, f func(*User, time.Tim
 			return err
 		}
 		u = was
+		if was.Status == Pending {
+			return ErrBadStatus.With("the account waits: approve or reject it first")
+		}
 		if err := f(&u, now); err != nil {
 			return err
 		}

@@ -13,14 +13,23 @@ var ErrTooManyAttempts = fault.New(fault.Limited, "user.too_many_attempts", "too
 
 // Damping of guessing. It goes by (account, address) first: a stranger can slow down himself, not the owner of the account. The wider counters bound what many addresses, or one address with many
 // accounts, can try.
-var dampRules = [3]struct {
-	free  int           // failures without any wait
-	first time.Duration // wait after the next one; doubles with each
-	most  time.Duration
-}{
+var dampRules = rules{
 	{5, time.Second, 15 * time.Minute},         // account at one address
 	{20, time.Second, 15 * time.Minute},        // address, any account
 	{100, 500 * time.Millisecond, time.Minute}, // account, any address
+}
+
+// codeRules are stricter: a code has six digits, and whoever tries them knows the password already. An account takes about a hundred tries a day, wherever they come from.
+var codeRules = rules{
+	{5, time.Second, 15 * time.Minute},
+	{20, time.Second, 15 * time.Minute},
+	{10, 2 * time.Second, 15 * time.Minute},
+}
+
+type rules [3]struct {
+	free  int           // failures without any wait
+	first time.Duration // wait after the next one; doubles with each
+	most  time.Duration
 }
 
 const (
@@ -36,11 +45,12 @@ type strikes struct {
 
 // damper counts failed attempts in memory. A restart forgets them, which an outsider cannot cause.
 type damper struct {
-	mu sync.Mutex // guards m
-	m  map[string]*strikes
+	rules rules
+	mu    sync.Mutex // guards m
+	m     map[string]*strikes
 }
 
-func newDamper() *damper { return &damper{m: map[string]*strikes{}} }
+func newDamper(r rules) *damper { return &damper{rules: r, m: map[string]*strikes{}} }
 
 func dampKeys(account, ip string) [3]string {
 	return [3]string{"p\x00" + account + "\x00" + ip, "i\x00" + ip, "a\x00" + account}
@@ -84,8 +94,8 @@ func (d *damper) fail(now time.Time, account, ip string) {
 			d.m[k] = s
 		}
 		s.n, s.last = s.n+1, now
-		if over := s.n - dampRules[i].free; over > 0 {
-			s.until = now.Add(min(dampRules[i].first<<min(over-1, 20), dampRules[i].most))
+		if over := s.n - d.rules[i].free; over > 0 {
+			s.until = now.Add(min(d.rules[i].first<<min(over-1, 20), d.rules[i].most))
 		}
 	}
 }

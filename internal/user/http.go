@@ -27,6 +27,7 @@ func (s *Service) Routes(api web.API, _ *web.Mux) {
 	web.Get(api, "/auth/sessions", "user_session_list", web.SignedIn, http.StatusOK, s.httpSessions)
 	web.Delete(api, "/auth/sessions/{id}", "user_session_revoke", web.SignedIn, http.StatusNoContent, s.httpSessionRevoke)
 	web.Post(api, "/auth/ws-ticket", "user_ticket_create", web.SignedIn, http.StatusOK, s.httpTicket)
+	s.registerRoutes(api)
 	s.userRoutes(api)
 	s.keyRoutes(api)
 }
@@ -34,18 +35,20 @@ func (s *Service) Routes(api web.API, _ *web.Mux) {
 type authConfig struct {
 	SetupRequired     bool   `json:"setup_required"`
 	SetupCodeRequired bool   `json:"setup_code_required" doc:"The caller is on another machine: set-up wants the code printed at start"`
-	Registration      string `json:"registration" enum:"closed"`
+	Registration      string `json:"registration" enum:"closed,invite,approval,open"`
 	Version           string `json:"version"`
 	Password          struct {
 		MinLength int `json:"min_length"`
 	} `json:"password"`
-	DemoModel bool `json:"demo_model" doc:"The built-in demo model can be made: POST /models/demo"`
+	Email     emailConfig `json:"email"`
+	DemoModel bool        `json:"demo_model" doc:"The built-in demo model can be made: POST /models/demo"`
 }
 
 func (s *Service) httpConfig(ctx context.Context, _ *struct{}) (authConfig, error) {
 	need, err := s.needsSetup(ctx)
-	c := authConfig{SetupRequired: need, SetupCodeRequired: need && !local(web.Request(ctx)), Registration: "closed", Version: s.Version, DemoModel: s.Demo}
+	c := authConfig{SetupRequired: need, SetupCodeRequired: need && !local(web.Request(ctx)), Registration: s.Config.Registration, Version: s.Version, DemoModel: s.Demo}
 	c.Password.MinLength = passwordMin
+	c.Email = emailConfig{Enabled: s.Mail != nil, Verification: s.Mail != nil && s.Config.VerifyEmail}
 	return c, err
 }
 

@@ -105,7 +105,7 @@ func TestRolesAndPermissions(t *testing.T) {
 
 func TestDamping(t *testing.T) {
 	t.Parallel()
-	d, now := newDamper(), clock.Now()
+	d, now := newDamper(dampRules), clock.Now()
 	for range 5 {
 		require.NoError(t, d.check(now, "a", "1.1.1.1"))
 		d.fail(now, "a", "1.1.1.1")

@@ -20,6 +20,8 @@ import (
 	"maas/internal/platform/event"
 	"maas/internal/platform/fault"
 	"maas/internal/platform/id"
+	"maas/internal/platform/mail"
+	"maas/internal/platform/object"
 	"maas/internal/platform/seal"
 )
 
@@ -30,11 +32,17 @@ var Migrations embed.FS
 
 // Config of the service.
 type Config struct {
-	SecureCookies bool `yaml:"secure_cookies" doc:"Mark the session cookie Secure also when TLS ends in front of maas"`
+	SecureCookies    bool     `yaml:"secure_cookies" doc:"Mark the session cookie Secure also when TLS ends in front of maas"`
+	Registration     string   `yaml:"registration" doc:"Who may make an account: closed (nobody), invite (people with an invitation), approval (everybody, and an admin approves) or open (everybody)."`
+	RegistrationRole string   `yaml:"registration_role" doc:"Role of people who register without an invitation: admin, developer or viewer."`
+	VerifyEmail      bool     `yaml:"verify_email" doc:"Whoever registers must open a link in a mail first; needs mail.url."`
+	MailDomains      []string `yaml:"mail_domains" doc:"Domains whose addresses may register without an invitation; empty = all."`
 }
 
 // Defaults returns the configuration of a fresh installation.
-func Defaults() Config { return Config{} }
+func Defaults() Config {
+	return Config{Registration: RegistrationInvite, RegistrationRole: string(Developer), VerifyEmail: true}
+}
 
 // FirstOwner is the first owner for a set-up without a person: MAAS_ADMIN_EMAIL and MAAS_ADMIN_PASSWORD.
 type FirstOwner struct {
@@ -49,10 +57,14 @@ type Deps struct {
 	Now     clock.Clock
 	Metrics prometheus.Registerer // nil: none
 	Seal    *seal.Ring
-	Config  Config
-	Admin   FirstOwner
-	Version string // shown by /auth/config
-	Demo    bool   // the server can make the built-in demo model
+	Mail    *mail.Sender  // nil: this installation sends no mail
+	Objects object.Bucket // for exports of accounts
+	// PublicURL is where people reach the installation: links of mails, redirects of providers, the relying party of passkeys. nil: http://localhost.
+	PublicURL func() string
+	Config    Config
+	Admin     FirstOwner
+	Version   string // shown by /auth/config
+	Demo      bool   // the server can make the built-in demo model
 }
 
 // Service is the user service. Its tables belong to no single tenant, so it works on the system handle and names the tenant in every statement.
@@ -61,6 +73,8 @@ type Service struct {
 	db        *db.DB
 	hasher    *hasher
 	damp      *damper
+	codes     *damper // of second factors: fewer free tries, by account
+	rates     *rates
 	signer    atomic.Pointer[signer]
 	refresh   []byte // secret of successor
 	verifier  *Verifier
@@ -87,8 +101,17 @@ func newMetrics(r prometheus.Registerer) metrics {
 
 // New makes the service. The tables must be there. It makes the first signing key and, where Admin is set and there is no owner, the first owner.
 func New(ctx context.Context, d Deps) (*Service, error) {
-	s := &Service{Deps: d, db: d.DB.Within(), hasher: newHasher(), damp: newDamper(), refresh: d.Seal.Derive("user.refresh"), metrics: newMetrics(d.Metrics)}
+	s := &Service{Deps: d, db: d.DB.Within(), hasher: newHasher(), damp: newDamper(dampRules), codes: newDamper(codeRules), rates: newRates(), refresh: d.Seal.Derive("user.refresh"), metrics: newMetrics(d.Metrics)}
 	s.Log = d.Log.With("component", "user")
+	if s.PublicURL == nil {
+		s.PublicURL = func() string { return "http://localhost" }
+	}
+	if s.Config.Registration == "" { // made without a configuration
+		s.Config.Registration, s.Config.RegistrationRole = RegistrationInvite, string(Developer)
+	}
+	if err := s.Config.validate(s.Mail != nil); err != nil {
+		return nil, err
+	}
 	var code [5]byte
 	_, _ = rand.Read(code[:])
 	s.setupCode = hex.EncodeToString(code[:])
@@ -135,6 +158,8 @@ func (s *Service) Run(ctx context.Context) error {
 			case <-t.C:
 			}
 			s.damp.sweep(s.Now())
+			s.codes.sweep(s.Now())
+			s.rates.sweep(s.Now())
 			if err := s.rotate(ctx); err != nil && ctx.Err() == nil {
 				s.Log.ErrorContext(ctx, "rotate signing keys", "error", err)
 			}

@@ -23,7 +23,8 @@ var tables = []dbtest.Source{{Service: "job", FS: job.Migrations}, {Service: "ev
 
 func TestSchema(t *testing.T) {
 	t.Parallel()
-	dbtest.Lint(t, dbtest.Source{Service: "user", FS: Migrations}, ".", "user_tenant", "user_user", "user_signing_key", "user_change", "user_usage_batch")
+	dbtest.Lint(t, dbtest.Source{Service: "user", FS: Migrations}, ".", "user_tenant", "user_user", "user_signing_key", "user_change", "user_usage_batch", "user_node",
+		"user_identity", "user_totp", "user_recovery", "user_passkey")
 }
 
 // world is a service with a clock that tests move.
@@ -54,7 +55,7 @@ func newWorld(t *testing.T, d *db.DB) *world {
 	w := &world{now: clock.Now()}
 	ring, err := seal.Open(t.Context(), seal.Config{Keys: "file:" + filepath.Join(t.TempDir(), "master.key")}, d)
 	require.NoError(t, err)
-	w.Service, err = New(t.Context(), Deps{DB: d, Log: slog.New(slog.DiscardHandler), Now: w.clock, Seal: ring, Version: "test"})
+	w.Service, err = New(t.Context(), Deps{DB: d, Log: slog.New(slog.DiscardHandler), Now: w.clock, Seal: ring, Version: "test", Config: Defaults()})
 	require.NoError(t, err)
 	return w
 }

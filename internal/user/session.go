@@ -43,6 +43,7 @@ type Session struct {
 	endsAt           time.Time // absolute
 	revokedAt        time.Time
 	reason           string
+	methods          []string // how the person proved who they are: RFC 8176 names
 }
 
 // Device is where a sign-in comes from.
@@ -52,7 +53,7 @@ type Device struct {
 }
 
 func newSession(id string, u User, d Device, remember bool, now time.Time) Session {
-	s := Session{ID: id, IP: d.IP, UserAgent: d.UserAgent, AuthAt: now, tenantID: u.Tenant.ID, userID: u.ID, remember: remember, endsAt: now.Add(idleShort)}
+	s := Session{ID: id, IP: d.IP, UserAgent: d.UserAgent, AuthAt: now, tenantID: u.Tenant.ID, userID: u.ID, remember: remember, endsAt: now.Add(idleShort), methods: []string{methodPassword}}
 	if len(s.UserAgent) > 300 {
 		s.UserAgent = s.UserAgent[:300]
 	}

@@ -175,8 +175,8 @@ func (s *Service) checkLogin(ctx context.Context, in Login, d Device) (User, err
 		return User{}, ErrBadCredentials
 	}
 	s.damp.ok(account, d.IP)
-	if u.Status != Active || u.tenantStatus != string(Active) {
-		return User{}, ErrSuspended
+	if err := u.whyNot(); err != nil {
+		return User{}, err
 	}
 	if stale {
 		if phc, err := s.hasher.hash(ctx, in.Password); err == nil {

@@ -44,8 +44,8 @@ func insertUser(ctx context.Context, tx *db.Tx, u User) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO user_user (id, username, username_key, email, email_key, status, password, password_at, profile, locale, last_login_at, created_at, updated_at, rev, kind, operator)
-		VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8, $9, 0, $7, $7, 1, $10, $11)`, u.ID, u.Username, u.Email, emailKey(u.Email), u.Status, u.password, db.Micro(u.CreatedAt), string(profile), u.Locale, u.kind(), u.operator)
+	_, err = tx.Exec(ctx, `INSERT INTO user_user (id, username, username_key, email, email_key, status, password, password_at, profile, locale, last_login_at, created_at, updated_at, rev, kind, operator, pending, verified_at)
+		VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8, $9, 0, $7, $7, 1, $10, $11, $12, $13)`, u.ID, u.Username, u.Email, emailKey(u.Email), u.storedStatus(), u.password, db.Micro(u.CreatedAt), string(profile), u.Locale, u.kind(), u.operator, u.pending, u.verifiedAt())
 	if err != nil {
 		return taken(err)
 	}
@@ -55,7 +55,7 @@ func insertUser(ctx context.Context, tx *db.Tx, u User) error {
 
 // A member that is suspended in the tenant shows as suspended, whatever the account is elsewhere.
 const userCols = `u.id, u.username, u.email, CASE WHEN u.status = 'active' AND m.status = 'suspended' THEN 'suspended' ELSE u.status END, u.password, u.profile, u.locale, u.last_login_at, u.created_at, u.updated_at, u.rev,
-	u.kind = 'service', u.operator, m.role, COALESCE(r.name, ''), COALESCE(r.permissions, '[]'), t.id, t.name, t.status`
+	u.kind = 'service', u.operator, u.pending, u.verified_at > 0, m.role, COALESCE(r.name, ''), COALESCE(r.permissions, '[]'), t.id, t.name, t.status`
 
 const userFrom = ` FROM user_user u JOIN user_member m ON m.user_id = u.id JOIN user_tenant t ON t.id = m.tenant_id LEFT JOIN user_role r ON r.tenant_id = m.tenant_id AND r.id = m.role `
 
@@ -63,10 +63,13 @@ func scanUser(r db.Row) (User, error) {
 	var u User
 	var profile, permissions string
 	var last, created, updated int64
-	err := r.Scan(&u.ID, &u.Username, &u.Email, &u.Status, &u.password, &profile, &u.Locale, &last, &created, &updated, &u.Rev, &u.service, &u.operator, &u.Role, &u.RoleName, &permissions,
+	err := r.Scan(&u.ID, &u.Username, &u.Email, &u.Status, &u.password, &profile, &u.Locale, &last, &created, &updated, &u.Rev, &u.service, &u.operator, &u.pending, &u.Verified, &u.Role, &u.RoleName, &permissions,
 		&u.Tenant.ID, &u.Tenant.Name, &u.tenantStatus)
 	if err != nil {
 		return u, err
+	}
+	if u.pending != "" && u.Status == Suspended {
+		u.Status = Pending
 	}
 	if u.RoleName == "" {
 		u.RoleName = string(u.Role)
@@ -108,7 +111,7 @@ func updateUser(ctx context.Context, tx *db.Tx, u User) error {
 	if err != nil {
 		return err
 	}
-	n, err := tx.Exec(ctx, `UPDATE user_user SET username = $3, username_key = $3, email = $4, email_key = $5, profile = $6, locale = $7, updated_at = $8, rev = rev + 1 WHERE id = $1 AND rev = $2`,
+	n, err := tx.Exec(ctx, `UPDATE user_user SET username = $3, username_key = $3, email = $4, email_key = $5, verified_at = CASE WHEN email_key = $5 THEN verified_at ELSE 0 END, profile = $6, locale = $7, updated_at = $8, rev = rev + 1 WHERE id = $1 AND rev = $2`,
 		u.ID, u.Rev, u.Username, u.Email, emailKey(u.Email), string(profile), u.Locale, db.Micro(u.UpdatedAt))
 	if err != nil {
 		return taken(err)
@@ -133,6 +136,9 @@ func setLogin(ctx context.Context, tx *db.Tx, id string, now time.Time) error {
 // eraseUser takes the person out of the row and the membership away; the id stays for usage.
 func eraseUser(ctx context.Context, tx *db.Tx, u User, now time.Time) error {
 	if _, err := tx.Exec(ctx, `UPDATE user_user SET username = $1, username_key = $1, email = $1, email_key = $1, status = 'erased', password = '', profile = '{}', updated_at = $2, rev = rev + 1 WHERE id = $1`, u.ID, db.Micro(now)); err != nil {
+		return err
+	}
+	if err := dropProofs(ctx, tx, u.ID); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `DELETE FROM user_member WHERE tenant_id = $1 AND user_id = $2`, u.Tenant.ID, u.ID)

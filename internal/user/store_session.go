@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"maas/internal/platform/auth"
@@ -20,19 +21,21 @@ func taken(err error) error {
 }
 
 func insertSession(ctx context.Context, tx *db.Tx, s Session, version int64) error {
-	_, err := tx.Exec(ctx, `INSERT INTO user_session (id, tenant_id, user_id, ip, ua, remember, auth_at, seen_at, expires_at, ends_at, revoked_at, reason, version)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, 0, '', $10)`,
-		s.ID, s.tenantID, s.userID, s.IP, s.UserAgent, s.remember, db.Micro(s.AuthAt), db.Micro(s.ExpiresAt), db.Micro(s.endsAt), version)
+	_, err := tx.Exec(ctx, `INSERT INTO user_session (id, tenant_id, user_id, ip, ua, remember, auth_at, seen_at, expires_at, ends_at, revoked_at, reason, version, methods)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, 0, '', $10, $11)`,
+		s.ID, s.tenantID, s.userID, s.IP, s.UserAgent, s.remember, db.Micro(s.AuthAt), db.Micro(s.ExpiresAt), db.Micro(s.endsAt), version, strings.Join(s.methods, " "))
 	return err
 }
 
-const sessionCols = `s.id, s.tenant_id, s.user_id, s.ip, s.ua, s.remember, s.auth_at, s.seen_at, s.expires_at, s.ends_at, s.revoked_at, s.reason`
+const sessionCols = `s.id, s.tenant_id, s.user_id, s.ip, s.ua, s.remember, s.auth_at, s.seen_at, s.expires_at, s.ends_at, s.revoked_at, s.reason, s.methods`
 
 func scanSessionInto(r db.Row, s *Session, more ...any) error {
 	var authAt, seen, expires, ends, revoked int64
-	if err := r.Scan(append([]any{&s.ID, &s.tenantID, &s.userID, &s.IP, &s.UserAgent, &s.remember, &authAt, &seen, &expires, &ends, &revoked, &s.reason}, more...)...); err != nil {
+	var methods string
+	if err := r.Scan(append([]any{&s.ID, &s.tenantID, &s.userID, &s.IP, &s.UserAgent, &s.remember, &authAt, &seen, &expires, &ends, &revoked, &s.reason, &methods}, more...)...); err != nil {
 		return err
 	}
+	s.methods = strings.Fields(methods)
 	s.AuthAt, s.SeenAt, s.ExpiresAt, s.endsAt, s.revokedAt = db.FromMicro(authAt), db.FromMicro(seen), db.FromMicro(expires), db.FromMicro(ends), db.FromMicro(revoked)
 	return nil
 }

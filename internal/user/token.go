@@ -48,7 +48,7 @@ func (k *signer) access(s Session, now time.Time) (string, error) {
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: issuer, Subject: s.userID, Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(accessLife)), ID: id.New("jti"),
 		},
-		SessionID: s.ID, TenantID: s.tenantID, Methods: []string{"pwd"}, AuthTime: s.AuthAt.Unix(),
+		SessionID: s.ID, TenantID: s.tenantID, Methods: s.methods, AuthTime: s.AuthAt.Unix(),
 	})
 	t.Header["typ"], t.Header["kid"] = tokenType, k.kid
 	return t.SignedString(k.private)

@@ -31,6 +31,7 @@ type Status string
 // The states.
 const (
 	Active    Status = "active"
+	Pending   Status = "pending"   // registered; the address is not proven, or nobody has approved yet
 	Suspended Status = "suspended" // may not sign in; keys do not work; undone by activate
 	Erased    Status = "erased"    // name and address are gone; the row stays for usage
 )
@@ -54,11 +55,12 @@ type User struct {
 	ID          string    `json:"id"`
 	Username    string    `json:"username"`
 	Email       string    `json:"email"`
-	Status      Status    `json:"status" enum:"active,suspended,erased"`
+	Status      Status    `json:"status" enum:"active,pending,suspended,erased"`
 	Role        Role      `json:"role" doc:"Built-in name or id of a custom role"`
 	RoleName    string    `json:"role_name"`
 	Profile     Profile   `json:"profile"`
 	Locale      string    `json:"locale"`
+	Verified    bool      `json:"email_verified" doc:"The address was proven by a mail or by a provider"`
 	LastLoginAt time.Time `json:"last_login_at,omitzero"`
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
@@ -67,6 +69,7 @@ type User struct {
 	Permissions []string  `json:"permissions,omitempty"` // for the caller's own account only
 
 	password     string // PHC string
+	pending      string // why it is pending: pendingVerification, pendingApproval; "" = it is not
 	tenantStatus string
 	operator     bool
 	service      bool // an account for programs
