@@ -6,6 +6,7 @@ import (
 
 	"maas/internal/platform/auth"
 	"maas/internal/platform/fault"
+	"maas/internal/platform/meter"
 )
 
 // The errors that callers of the API act on.
@@ -38,7 +39,12 @@ type API interface {
 	// RedeemTicket consumes a one-time ticket for a path: ErrTicket if it is unknown, used, expired or made for something else.
 	RedeemTicket(ctx context.Context, t TicketUse) (auth.Principal, error)
 	// Record books a batch of usage in one transaction. It is idempotent by (Node, Epoch, Seq) and each row by RequestID: a repeat changes nothing and returns nil.
+	// Each row is priced by the version pinned in it, and charged to the tenant's wallet and to every budget that applies.
 	Record(ctx context.Context, b Batch) error
+	// Node takes the report of a process that takes calls, every few seconds, and tells it how many there are: ErrNodeCopied if its journal is a copy of one in use.
+	Node(ctx context.Context, r NodeReport) (NodeReply, error)
+	// Lease and Return hand pieces of wallets and budgets to nodes that spend them without asking.
+	meter.Grantor
 }
 
 // Changes is one page of the change feed.
@@ -49,6 +55,12 @@ type Changes struct {
 	Sessions []string   `json:"sessions,omitempty"` // ids of sessions whose principal must be asked again
 	Signing  bool       `json:"signing,omitempty"`  // the set of signing keys may have changed
 	Setup    bool       `json:"setup"`              // the installation has an owner
+
+	Limits []LimitGrant `json:"limits,omitempty"`
+
+	Prices  []PriceVersion `json:"prices,omitempty"`
+	Budgets []BudgetGrant  `json:"budgets,omitempty"`
+	Wallets []WalletGrant  `json:"wallets,omitempty"`
 }
 
 // KeyStatus is why a key works or not.
@@ -71,6 +83,7 @@ type KeyGrant struct {
 	Project   string         `json:"project,omitempty"`  // id of the project that its usage is counted on, as in Principal.Project; "" = the caller chooses
 	IPAllow   []string       `json:"ip_allow,omitempty"` // CIDR blocks, masked; empty = from everywhere. The Verifier enforces it
 	Strict    bool           `json:"strict,omitempty"`   // reserve the most that a call can cost
+	Limits    KeyLimits      `json:"limits,omitzero"`    // of the key itself; others come in Changes.Limits
 }
 
 // PublicKey verifies access tokens.
@@ -112,7 +125,10 @@ type Usage struct {
 	TenantID        string    `json:"tenant_id"`
 	UserID          string    `json:"user_id,omitempty"`
 	KeyID           string    `json:"key_id,omitempty"`
-	Op              string    `json:"op"` // chat, completion
+	ProjectID       string    `json:"project_id,omitempty"`
+	ProviderID      string    `json:"provider_id,omitempty"`   // of the last attempt; "" = an engine of ours
+	PriceVersion    string    `json:"price_version,omitempty"` // pinned at admission; "" = no price, the call is free
+	Op              string    `json:"op"`                      // chat, completion
 	Model           string    `json:"model"`
 	DeploymentID    string    `json:"deployment_id,omitempty"`
 	ReplicaID       string    `json:"replica_id,omitempty"`

@@ -13,8 +13,9 @@ import (
 func BenchmarkRecord(b *testing.B) {
 	w := &world{}
 	d := dbtest.Open(b, tables...)
-	w.Service = &Service{db: d.System(), metrics: newMetrics(nil)}
-	w.Now = w.clock
+	w.Service = &Service{Deps: Deps{DB: d}, db: d.System(), metrics: newMetrics(nil)}
+	w.Now, w.Log = w.clock, discard
+	w.verifier = NewVerifier(w.Service, w.clock, discard)
 	var batch Batch
 	batch.Node = "n"
 	b.ReportAllocs()

@@ -37,6 +37,7 @@ var grants = map[string][]Role{
 	"inference:invoke":  {Owner, Admin, Developer, Viewer},
 	"billing:read":      {Owner, Admin, Developer, Viewer, Billing}, // own usage
 	"billing:read_all":  {Owner, Admin, Billing},                    // everybody's usage
+	"billing:write":     {Owner, Admin, Billing},                    // budgets
 	"key:read":          {Owner, Admin, Developer, Viewer},          // own keys
 	"key:write":         {Owner, Admin, Developer},                  // own keys
 	"key:admin":         {Owner, Admin},                             // all keys of the tenant
@@ -55,10 +56,11 @@ var grants = map[string][]Role{
 	"user:grant_owner":  {Owner},
 	"platform:read":     {}, // the operator's: every tenant of the installation, not what is in it
 	"platform:write":    {},
+	"billing:operate":   {}, // the operator's: prices, wallets, invoices of every tenant
 }
 
 // operatorRights are what an operator holds beside their role, with a session.
-var operatorRights = []string{"platform:read", "platform:write"}
+var operatorRights = []string{"billing:operate", "platform:read", "platform:write"}
 
 // keyDefault is what a key may do that was made without scopes: call models and see what there is to call.
 var keyDefault = []string{"inference:invoke", "inference:read", "model:read"}

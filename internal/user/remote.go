@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"maas/internal/platform/auth"
+	"maas/internal/platform/meter"
 	"maas/internal/platform/rpc"
 )
 
@@ -15,7 +16,10 @@ func (s *Service) Serve(m *rpc.Mux) {
 	rpc.Handle(m, "user.Session", s.Session)
 	rpc.Handle(m, "user.SigningKeys", func(ctx context.Context, _ none) ([]PublicKey, error) { return s.SigningKeys(ctx) })
 	rpc.Handle(m, "user.RedeemTicket", s.RedeemTicket)
+	rpc.Handle(m, "user.Node", s.Node)
 	rpc.Handle(m, "user.Record", func(ctx context.Context, b Batch) (none, error) { return none{}, s.Record(ctx, b) })
+	rpc.Handle(m, "user.Lease", s.Lease)
+	rpc.Handle(m, "user.Return", func(ctx context.Context, r []meter.LeaseReturn) (none, error) { return none{}, s.Return(ctx, r) })
 }
 
 // Client is the API of a user service in another process.
@@ -51,8 +55,24 @@ func (c Client) RedeemTicket(ctx context.Context, t TicketUse) (auth.Principal, 
 	return rpc.Call[auth.Principal](ctx, c.c, "user.RedeemTicket", t)
 }
 
+// Node implements API.
+func (c Client) Node(ctx context.Context, r NodeReport) (NodeReply, error) {
+	return rpc.Call[NodeReply](ctx, c.c, "user.Node", r)
+}
+
 // Record implements API.
 func (c Client) Record(ctx context.Context, b Batch) error {
 	_, err := rpc.Call[struct{}](ctx, c.c, "user.Record", b)
+	return err
+}
+
+// Lease implements API.
+func (c Client) Lease(ctx context.Context, asks []meter.LeaseAsk) ([]meter.Grant, error) {
+	return rpc.Call[[]meter.Grant](ctx, c.c, "user.Lease", asks)
+}
+
+// Return implements API.
+func (c Client) Return(ctx context.Context, returns []meter.LeaseReturn) error {
+	_, err := rpc.Call[struct{}](ctx, c.c, "user.Return", returns)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,16 +33,17 @@ var Migrations embed.FS
 
 // Config of the service.
 type Config struct {
-	SecureCookies    bool     `yaml:"secure_cookies" doc:"Mark the session cookie Secure also when TLS ends in front of maas"`
-	Registration     string   `yaml:"registration" doc:"Who may make an account: closed (nobody), invite (people with an invitation), approval (everybody, and an admin approves) or open (everybody)."`
-	RegistrationRole string   `yaml:"registration_role" doc:"Role of people who register without an invitation: admin, developer or viewer."`
-	VerifyEmail      bool     `yaml:"verify_email" doc:"Whoever registers must open a link in a mail first; needs mail.url."`
-	MailDomains      []string `yaml:"mail_domains" doc:"Domains whose addresses may register without an invitation; empty = all."`
+	SecureCookies    bool          `yaml:"secure_cookies" doc:"Mark the session cookie Secure also when TLS ends in front of maas"`
+	Registration     string        `yaml:"registration" doc:"Who may make an account: closed (nobody), invite (people with an invitation), approval (everybody, and an admin approves) or open (everybody)."`
+	RegistrationRole string        `yaml:"registration_role" doc:"Role of people who register without an invitation: admin, developer or viewer."`
+	VerifyEmail      bool          `yaml:"verify_email" doc:"Whoever registers must open a link in a mail first; needs mail.url."`
+	Billing          BillingConfig `yaml:"billing"`
+	MailDomains      []string      `yaml:"mail_domains" doc:"Domains whose addresses may register without an invitation; empty = all."`
 }
 
 // Defaults returns the configuration of a fresh installation.
 func Defaults() Config {
-	return Config{Registration: RegistrationInvite, RegistrationRole: string(Developer), VerifyEmail: true}
+	return Config{Registration: RegistrationInvite, RegistrationRole: string(Developer), VerifyEmail: true, Billing: BillingConfig{Currency: defaultCurrency}}
 }
 
 // FirstOwner is the first owner for a set-up without a person: MAAS_ADMIN_EMAIL and MAAS_ADMIN_PASSWORD.
@@ -81,6 +83,7 @@ type Service struct {
 	setupDone atomic.Bool
 	setupCode string // shown on the server's console; wanted from other machines
 	metrics   metrics
+	prices    sync.Map // id -> PriceVersion: versions never change
 }
 
 type metrics struct {
@@ -223,6 +226,12 @@ func (s *Service) Changes(ctx context.Context, since int64) (Changes, error) {
 		c.Version, c.More = now, more
 		if more {
 			c.Version = keys[len(keys)-1].version
+		}
+		if c.Limits, err = limitsSince(ctx, q, since); err != nil {
+			return err
+		}
+		if err := moneySince(ctx, q, since, &c); err != nil {
+			return err
 		}
 		if since == 0 {
 			return nil

@@ -23,7 +23,7 @@ var tables = []dbtest.Source{{Service: "job", FS: job.Migrations}, {Service: "ev
 
 func TestSchema(t *testing.T) {
 	t.Parallel()
-	dbtest.Lint(t, dbtest.Source{Service: "user", FS: Migrations}, ".", "user_tenant", "user_user", "user_signing_key", "user_change", "user_usage_batch", "user_node",
+	dbtest.Lint(t, dbtest.Source{Service: "user", FS: Migrations}, ".", "user_tenant", "user_user", "user_signing_key", "user_change", "user_usage_batch", "user_node", "user_invoice_number",
 		"user_identity", "user_totp", "user_recovery", "user_passkey")
 }
 

@@ -21,12 +21,12 @@ func batchDigest(ctx context.Context, q db.Querier, b Batch) (string, error) {
 
 // insertUsage books a row unless its request id is known: 0 rows then. One row a statement: with many rows in one, the SQLite driver looks its numbered parameters up one by one (measured: 50 rows in one cost
 // seven times 50 single ones).
-func insertUsage(ctx context.Context, tx *db.Tx, u Usage) (int64, error) {
+func insertUsage(ctx context.Context, tx *db.Tx, u bookedRow) (int64, error) {
 	return tx.Exec(ctx, `INSERT INTO user_usage (day, request_id, at, tenant_id, user_id, key_id, op, model, deployment_id, replica_id, stream, status, ended, source, attempts,
-		in_fresh, in_cache, out_text, out_reasoning, ttft_ms, duration_ms, client_request_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT (day, request_id) DO NOTHING`,
-		dayOf(u), u.RequestID, db.Micro(u.At), u.TenantID, u.UserID, u.KeyID, u.Op, u.Model, u.DeploymentID, u.ReplicaID, u.Stream, u.Status, u.End, u.Source, u.Attempts,
-		u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.TTFTMS, u.DurationMS, u.ClientRequestID)
+		in_fresh, in_cache, out_text, out_reasoning, ttft_ms, duration_ms, client_request_id, project_id, provider_id, price_version, price_pico, cost_pico)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27) ON CONFLICT (day, request_id) DO NOTHING`,
+		dayOf(*u.Usage), u.RequestID, db.Micro(u.At), u.TenantID, u.UserID, u.KeyID, u.Op, u.Model, u.DeploymentID, u.ReplicaID, u.Stream, u.Status, u.End, u.Source, u.Attempts,
+		u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.TTFTMS, u.DurationMS, u.ClientRequestID, u.ProjectID, u.ProviderID, u.PriceVersion, u.price, u.cost)
 }
 
 func setKeyUsed(ctx context.Context, tx *db.Tx, key string, at time.Time) error {

@@ -66,8 +66,12 @@ func (s *Service) Record(ctx context.Context, b Batch) error {
 	}
 	sum := sha256.Sum256(raw)
 	digest := hex.EncodeToString(sum[:])
+	priced, err := s.pricing(ctx, b.Rows)
+	if err != nil {
+		return err
+	}
 	booked := 0
-	err = s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err = s.books().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		booked = 0
 		n, err := insertBatch(ctx, tx, b, digest, s.Now())
 		if err != nil {
@@ -81,12 +85,15 @@ func (s *Service) Record(ctx context.Context, b Batch) error {
 			return err
 		}
 		last := map[string]time.Time{}
-		for _, u := range b.Rows {
+		fresh := make([]bookedRow, 0, len(priced))
+		for _, u := range priced {
 			n, err := insertUsage(ctx, tx, u)
 			if err != nil {
 				return err
 			}
-			booked += int(n)
+			if booked += int(n); n > 0 {
+				fresh = append(fresh, u)
+			}
 			if u.KeyID != "" && u.At.After(last[u.KeyID]) {
 				last[u.KeyID] = u.At
 			}
@@ -96,7 +103,7 @@ func (s *Service) Record(ctx context.Context, b Batch) error {
 				return err
 			}
 		}
-		return nil
+		return s.charge(ctx, tx, b, fresh)
 	})
 	if err == nil {
 		s.metrics.usageRows.WithLabelValues("booked").Add(float64(booked))

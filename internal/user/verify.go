@@ -37,6 +37,7 @@ const (
 // Credential is a key or a session as this process knows it. It stays the same object while its rights change: long streams call Check again to notice.
 type Credential struct {
 	state   atomic.Pointer[credState]
+	memo    atomic.Value
 	of      *Credential // for one that acts for a chosen project: the credential itself
 	project string
 }
@@ -45,6 +46,8 @@ type credState struct {
 	principal auth.Principal
 	expires   time.Time      // zero = never
 	allow     []netip.Prefix // addresses it may be used from; nil = all
+	limits    KeyLimits      // of a key
+	strict    bool           // of a key
 	err       error          // why it does not hold
 	stale     bool           // must be asked again (sessions)
 }
@@ -103,8 +106,11 @@ type Verifier struct {
 	shards [256]atomic.Pointer[map[[32]byte]*Credential] // by the first byte of the hash; replaced as a whole on change
 
 	signing atomic.Pointer[map[string]ed25519.PublicKey]
-	setup   atomic.Bool  // the installation has an owner
+	setup   atomic.Bool // the installation has an owner
+	money   moneyFeed
 	fresh   atomic.Int64 // last answer of the feed, unix nanoseconds
+
+	limits limitFeed
 
 	poll    sync.Mutex // one reader of the feed at a time; guards version
 	version int64
@@ -184,6 +190,8 @@ func (v *Verifier) Refresh(ctx context.Context) error {
 
 // apply takes one page of changes in.
 func (v *Verifier) apply(ctx context.Context, c Changes, first bool) error {
+	v.money.apply(c)
+	v.limits.apply(c.Limits)
 	if len(c.Keys) > 0 {
 		v.setKeys(c.Keys)
 	}
@@ -252,7 +260,7 @@ func keyHash(s string) (h [32]byte, ok bool) {
 }
 
 func stateOf(k KeyGrant) *credState {
-	s := &credState{principal: k.Principal, expires: k.ExpiresAt}
+	s := &credState{principal: k.Principal, expires: k.ExpiresAt, limits: k.Limits, strict: k.Strict}
 	for _, text := range k.IPAllow {
 		if p, err := netip.ParsePrefix(text); err == nil {
 			s.allow = append(s.allow, p)
