@@ -35,6 +35,6 @@ export default ts.config(
   },
   { files: ['src/ui/Markdown.vue', 'src/ui/CodeSnippet.vue'], rules: { 'vue/no-v-html': 'off' } },
   border(['src/ui/**/*.vue', 'src/ui/**/!(*.test).ts'], [{ group: ['@/api/*', '@/areas/*', '@/shell/*', 'vue-router'], message: 'ui knows no API, no router and no area' }]),
-  ...['home', 'user', 'model', 'inference', 'ops'].map((area) =>
+  ...['home', 'user', 'tenant', 'billing', 'model', 'inference', 'ops'].map((area) =>
     border([`src/areas/${area}/**`], [{ regex: `@/areas/(?!${area}/)`, message: 'an area imports no other area' }])),
 )

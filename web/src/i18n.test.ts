@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
 const src = import.meta.dirname
-const areas: Record<string, string> = { shell: 'shell', ui: 'ui', home: 'areas/home', user: 'areas/user', model: 'areas/model', inference: 'areas/inference', ops: 'areas/ops' }
+const areas: Record<string, string> = { shell: 'shell', ui: 'ui', home: 'areas/home', user: 'areas/user', model: 'areas/model', inference: 'areas/inference', tenant: 'areas/tenant', billing: 'areas/billing', ops: 'areas/ops' }
 
 function flat(o: object, prefix = ''): Record<string, string> {
   return Object.fromEntries(Object.entries(o).flatMap(([k, v]) => (typeof v === 'string' ? [[prefix + k, v]] : Object.entries(flat(v as object, `${prefix}${k}.`)))))

@@ -6,9 +6,11 @@ import type home from '@/areas/home/locales/en.json'
 import type user from '@/areas/user/locales/en.json'
 import type model from '@/areas/model/locales/en.json'
 import type inference from '@/areas/inference/locales/en.json'
+import type tenant from '@/areas/tenant/locales/en.json'
+import type billing from '@/areas/billing/locales/en.json'
 import type ops from '@/areas/ops/locales/en.json'
 
-interface Messages { shell: typeof shell; ui: typeof uiWords; home: typeof home; user: typeof user; model: typeof model; inference: typeof inference; ops: typeof ops }
+interface Messages { shell: typeof shell; ui: typeof uiWords; home: typeof home; user: typeof user; model: typeof model; inference: typeof inference; tenant: typeof tenant; billing: typeof billing; ops: typeof ops }
 export type Area = keyof Messages
 
 type Leaves<T, P extends string = ''> = { [K in keyof T & string]: T[K] extends string ? `${P}${K}` : Leaves<T[K], `${P}${K}.`> }[keyof T & string]

@@ -2,6 +2,7 @@ import { createRouter, createWebHistory, type RouteRecordRaw } from 'vue-router'
 import type { Area, Key } from './i18n'
 import { homeRoutes } from './areas/home/routes'
 import { userRoutes } from './areas/user/routes'
+import { tenantRoutes } from './areas/tenant/routes'
 import { modelRoutes } from './areas/model/routes'
 import { inferenceRoutes } from './areas/inference/routes'
 import { opsRoutes } from './areas/ops/routes'
@@ -28,6 +29,7 @@ declare module 'vue-router' {
 export const routes: RouteRecordRaw[] = [
   ...homeRoutes,
   ...userRoutes,
+  ...tenantRoutes,
   ...modelRoutes,
   ...inferenceRoutes,
   ...opsRoutes,

@@ -2,6 +2,7 @@ import { defineStore } from 'pinia'
 import { computed, ref } from 'vue'
 import { get, post, useCredentials } from './client'
 import { Problem } from './problem'
+import type { LoginAnswer, MfaChallenge } from './identity'
 import type { AuthConfig, Login, User } from './types'
 
 /** A mark without any secret: says that a refresh cookie may exist, so that a first visit makes no call that must fail. */
@@ -44,9 +45,30 @@ export const useSession = defineStore('session', () => {
     user.value = await get<User>('/users/me')
   }
 
-  async function login(email: string, password: string, keep: boolean): Promise<void> {
-    await accept(await post<Login>('/auth/login', { email, password, remember: keep }, { anonymous: true }))
+  /** Takes the answer of any way to sign in: signed in (null), or the question for a second step. */
+  async function enter(answer: LoginAnswer): Promise<MfaChallenge | null> {
+    if ('mfa_required' in answer) return answer
+    await accept(answer)
     channel?.postMessage('in')
+    return null
+  }
+
+  async function login(email: string, password: string, keep: boolean): Promise<MfaChallenge | null> {
+    return enter(await post<LoginAnswer>('/auth/login', { email, password, remember: keep }, { anonymous: true }))
+  }
+
+  /** After a redirect that set the refresh cookie: true when it was worth a session. */
+  async function adopt(): Promise<boolean> {
+    if (!(await renew())) return false
+    user.value = await get<User>('/users/me')
+    return true
+  }
+
+  /** Goes on in another organization. Every tab starts anew: nothing of the old one may stay in sight. */
+  async function switchTenant(id: string): Promise<void> {
+    keep(await post<Login>('/auth/switch', { tenant_id: id }))
+    channel?.postMessage('switch')
+    location.assign('/')
   }
 
   async function setup(body: { email: string; password: string; name?: string; tenant_name?: string; code?: string }): Promise<void> {
@@ -103,6 +125,7 @@ export const useSession = defineStore('session', () => {
       forget()
       location.assign('/login')
     }
+    if (e.data === 'switch') location.assign('/')
   })
 
   function connect(locale: () => string): void {
@@ -117,7 +140,7 @@ export const useSession = defineStore('session', () => {
     })
   }
 
-  return { token, user, config, signedIn, staleVersion, may, loadConfig, login, setup, renew, freshToken, restore, reload, logout, forget, connect }
+  return { token, user, config, signedIn, staleVersion, may, loadConfig, login, enter, adopt, switchTenant, setup, renew, freshToken, restore, reload, logout, forget, connect }
 })
 
 /** Two tabs must not spend the same refresh token at once: the second would look like theft to the server. */

@@ -3,12 +3,16 @@
 export interface List<T> { items: T[]; next: string | null }
 export interface ReasonInfo { code: string; message: string; hint?: string; at?: string }
 
-export interface AuthConfig { setup_required: boolean; setup_code_required?: boolean; registration: string; version: string; password: { min_length: number }; demo_model: boolean }
+export interface AuthConfig {
+  setup_required: boolean; setup_code_required?: boolean; registration: string; version: string; password: { min_length: number }; demo_model: boolean
+  email?: { verification: boolean; enabled: boolean }; providers?: { id: string; kind: string; name: string; start_url: string }[] | null; mfa?: { totp: boolean; passkeys: boolean }
+}
 
-export type Role = 'owner' | 'admin' | 'developer' | 'viewer'
+/** A built-in role's name or the id of one of the organization's own. */
+export type Role = string
 export interface UserProfile { first_name?: string; last_name?: string; avatar_url?: string; organization?: string }
 export interface User {
-  id: string; username: string; email: string; status: string; role: Role; profile?: UserProfile; locale?: string; last_login_at?: string; created_at: string; updated_at: string; rev: number
+  id: string; username: string; email: string; status: string; role: Role; role_name?: string; email_verified?: boolean; profile?: UserProfile; locale?: string; last_login_at?: string; created_at: string; updated_at: string; rev: number
   tenant?: { id: string; name: string }; permissions?: string[] | null
 }
 export interface Login { access_token: string; token_type: string; expires_in: number; user?: User }

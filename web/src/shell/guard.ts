@@ -22,7 +22,7 @@ export function guard(router: Router): void {
         if (!to.meta.enter) return { name: 'login', query: to.fullPath === '/' ? {} : { next: to.fullPath } }
         return true
       }
-      if (to.name === 'login') return safeNext(to.query.next)
+      if (['login', 'register', 'forgot'].includes(String(to.name))) return safeNext(to.query.next)
       if (to.name === 'setup' && to.query.step === undefined) return '/'
       return true
     } catch (e) {

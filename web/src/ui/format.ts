@@ -1,5 +1,6 @@
 import { computed } from 'vue'
 import { useUi } from './context'
+import { decimals } from './money'
 
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
 
@@ -54,6 +55,17 @@ export function useFormat() {
   const clock = (d: Date): string => made('t', () => new Intl.DateTimeFormat(ui.locale.value, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23', timeZone: zone.value })).format(d)
   const minute = (d: Date): string => made('m', () => new Intl.DateTimeFormat(ui.locale.value, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', timeZone: zone.value })).format(d)
   const day = (d: Date): string => made('d', () => new Intl.DateTimeFormat(ui.locale.value, { month: 'short', day: 'numeric', timeZone: zone.value })).format(d)
+  const month = (d: Date): string => made('mo', () => new Intl.DateTimeFormat(ui.locale.value, { year: 'numeric', month: 'long', timeZone: 'UTC' })).format(d)
+  /** Micro-units of a currency (ISO 4217; an unknown code stands behind the number). */
+  function money(micro: number | undefined | null, currency = 'USD', digits?: number): string {
+    if (micro === undefined || micro === null) return '–'
+    const n = digits ?? decimals(micro)
+    try {
+      return made(`c${currency}${n}`, () => new Intl.NumberFormat(ui.locale.value, { style: 'currency', currency, currencyDisplay: 'narrowSymbol', minimumFractionDigits: Math.min(n, 2), maximumFractionDigits: n })).format(micro / 1e6)
+    } catch {
+      return `${made(`d${n}`, () => new Intl.NumberFormat(ui.locale.value, { minimumFractionDigits: Math.min(n, 2), maximumFractionDigits: n })).format(micro / 1e6)} ${currency}`
+    }
+  }
   function relative(d: Date, at: number): string {
     const s = (d.getTime() - at) / 1000
     const f = made('r', () => new Intl.RelativeTimeFormat(ui.locale.value, { numeric: 'auto' }))
@@ -65,5 +77,5 @@ export function useFormat() {
     if (a < 365 * 86_400) return f.format(Math.round(s / (30 * 86_400)), 'month')
     return f.format(Math.round(s / (365 * 86_400)), 'year')
   }
-  return { number, percent, dateTime, clock, minute, day, relative, bytes, short, duration }
+  return { number, percent, dateTime, clock, minute, day, month, money, relative, bytes, short, duration }
 }
