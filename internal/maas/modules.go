@@ -44,7 +44,7 @@ type module struct {
 // modules is a function, not a variable: the start functions refer back to it.
 func modules() []module {
 	return []module{
-		{"user", []string{"auth", "users", "keys", "usage", "tenants", "members", "invitations", "projects", "roles", "permissions", "grants", "service-accounts"}, (*Process).startUser},
+		{"user", []string{"auth", "users", "keys", "limits", "usage", "tenants", "members", "invitations", "projects", "roles", "permissions", "grants", "service-accounts"}, (*Process).startUser},
 		{"model", []string{"models", "uploads"}, (*Process).startModel},
 		{"inference", []string{"inference", "overview"}, (*Process).startInference},
 		{"gateway", nil, (*Process).startGateway},

@@ -30,6 +30,7 @@ func (s *Service) Routes(api web.API, _ *web.Mux) {
 	s.registerRoutes(api)
 	s.userRoutes(api)
 	s.keyRoutes(api)
+	s.limitRoutes(api)
 }
 
 type authConfig struct {

@@ -80,7 +80,7 @@ func (k Key) ownerRights() []string {
 
 // grant resolves a key to what it may do. Expiry is left to the reader's clock.
 func (k keyRow) grant(b rights) KeyGrant {
-	g := KeyGrant{Hash: k.hash, ExpiresAt: k.ExpiresAt, Status: KeyActive, Project: k.ProjectID, Strict: k.Strict, Principal: auth.Principal{
+	g := KeyGrant{Hash: k.hash, ExpiresAt: k.ExpiresAt, Status: KeyActive, Project: k.ProjectID, Strict: k.Strict, Limits: k.Limits, Principal: auth.Principal{
 		Kind: auth.Key, TenantID: k.tenantID, UserID: k.Owner.ID, KeyID: k.ID, Name: k.Name, Role: string(k.ownerRole), Permissions: k.ownerRights(), Models: k.Models,
 	}}
 	b.fill(&g.Principal, k.Scopes)

@@ -33,6 +33,8 @@ type Limit struct {
 	Unit  Unit   `json:"unit"`
 	Limit int64  `json:"limit"`           // per minute; for concurrent: at a time. 0 = nothing passes
 	Burst int64  `json:"burst,omitempty"` // units that may come at once; 0 = 10 seconds' worth of requests, 60 of tokens, at least one
+
+	Counter string `json:"counter,omitempty"` // limits of one counter count together; "" = one for the subject and unit
 }
 
 // Bucket is a limit with its counter. The limit never changes; a changed one is a new Bucket over the same counter (Meter.Bucket).

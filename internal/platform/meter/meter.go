@@ -10,8 +10,8 @@ import (
 // PicoPerMicro: leases of money count micro-units, reservations inside a node pico-units.
 const PicoPerMicro = 1_000_000
 
-// budgetsMost is how many budgets one call may pass: key, user, project, tenant in a few units, and the wallet.
-const budgetsMost = 12
+// budgetsMost is how many budgets one call may pass: six each of key, user, project and tenant, and the wallet. More are left out by Budgets.
+const budgetsMost = 25
 
 // Subject is who is asking, resolved to what limits them. It is immutable and shared by all calls of one credential.
 type Subject struct {

@@ -121,7 +121,7 @@ func (m *Meter) Bucket(l Limit) *Bucket {
 	if l.Unit != Concurrent && l.Limit >= noLimit {
 		return nil
 	}
-	key := l.Kind + "\x00" + l.ID + "\x00" + string(l.Unit)
+	key := cmp.Or(l.Counter, l.Kind+"/"+l.ID+"/"+string(l.Unit))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := m.counters[key]
