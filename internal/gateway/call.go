@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"maas/internal/inference"
+	"maas/internal/inference/engine"
 	"maas/internal/platform/auth"
 	"maas/internal/platform/fault"
 	"maas/internal/platform/h1"
@@ -15,17 +16,6 @@ import (
 	"maas/internal/platform/meter"
 	"maas/internal/platform/web"
 	"maas/internal/user"
-)
-
-// operation is a kind of inference call.
-type operation struct {
-	name string // in usage
-	path string // below an endpoint's base path
-}
-
-var (
-	opChat       = operation{"chat", "/chat/completions"}
-	opCompletion = operation{"completion", "/completions"}
 )
 
 // Limits of attempts and waits.
@@ -46,30 +36,32 @@ const (
 
 // call is one inference call from admission to settlement. It is pooled: begin clears what a call leaves.
 type call struct {
-	g      *Gateway
-	out    client
-	op     *operation
-	gone   context.Context // ends when the client leaves
-	cred   *user.Credential
-	body   []byte
-	f      fields
-	target *inference.Target
-	entry  *meter.Entry
-	row    user.Usage
-	start  time.Time
-	took   time.Duration
-	ttft   time.Duration // to the first piece
-	begun  bool          // the head went out
-	left   bool          // the client takes no more
-	sent   bool          // an engine has the request
-	told   tokens
-	cut    cutter
-	pieces [][]byte
-	rowBuf []byte
-	marked time.Time
-	markAt int64
-	check  time.Time
-	silent time.Time // when the client last got something
+	g         *Gateway
+	out       client
+	op        *operation
+	gone      context.Context // ends when the client leaves
+	cred      *user.Credential
+	body      []byte
+	f         fields
+	target    *inference.Target
+	entry     *meter.Entry
+	row       user.Usage
+	start     time.Time
+	took      time.Duration
+	ttft      time.Duration // to the first piece
+	begun     bool          // the head went out
+	left      bool          // the client takes no more
+	sent      bool          // an engine has the request
+	told      tokens
+	way       way  // to the endpoint of this attempt
+	estimated bool // the answer is a guess of ours
+	cut       cutter
+	pieces    [][]byte
+	rowBuf    []byte
+	marked    time.Time
+	markAt    int64
+	check     time.Time
+	silent    time.Time // when the client last got something
 }
 
 func requestID(ctx context.Context) string {
@@ -188,11 +180,18 @@ func (c *call) attempts() *fault.Error {
 
 // attempt sends the call to one endpoint and passes its answer on. again: another endpoint may be tried, for nothing went out and it may fare better.
 func (c *call) attempt(a *inference.Attempt) (e *fault.Error, again bool) {
+	if e, again := c.chart(&a.Endpoint); e != nil {
+		a.Done(inference.Outcome{Class: inference.Rejected})
+		return e, again
+	}
+	if c.op == &opCount && !a.Endpoint.Caps.Ops.Has(engine.OpCount) {
+		return c.countTokens(a), false
+	}
 	began := time.Now()
 	o := inference.Outcome{Class: inference.Broken, Stream: c.f.stream}
 	defer func() {
 		o.Duration, o.TTFT = time.Since(began), c.ttft
-		o.PromptTokens, o.CachedTokens, o.CompletionTokens = int(c.told.inFresh+c.told.inCache), int(c.told.inCache), int(c.told.outText+c.told.outThought)
+		o.PromptTokens, o.CachedTokens, o.CompletionTokens = int(c.told.prompt()), int(c.told.inCache), int(c.told.outText+c.told.outThought)
 		c.g.metrics.attempts.WithLabelValues(c.row.Model, string(o.Class)).Inc()
 		a.Done(o)
 	}()
@@ -239,12 +238,7 @@ func (c *call) attempt(a *inference.Attempt) (e *fault.Error, again bool) {
 // ask writes the request and reads the answer's head.
 func (c *call) ask(a *inference.Attempt) (*h1.Response, error) {
 	ep := &a.Endpoint
-	s := plan(&c.f, c.body, ep, &c.target.Defaults)
-	c.pieces = s.pieces(c.pieces[:0], c.body)
-	q := h1.Request{
-		Address: h1.Address{Network: ep.Network, Addr: ep.Addr, TLS: ep.TLS, Name: ep.Host}, Method: "POST", Path: ep.BasePath + c.op.path, Host: ep.Host, Auth: ep.Auth.Reveal(),
-		Type: "application/json", RequestID: c.row.RequestID, Body: c.pieces, First: firstWhole,
-	}
+	q := c.request(ep)
 	if ep.Network == "unix" { // an engine of ours; others must not learn who asks
 		q.Account = c.row.TenantID
 	}
@@ -308,12 +302,14 @@ func (c *call) settle() {
 func (c *call) count() {
 	u, prompt := &c.row, int64(c.f.textBytes)
 	switch {
+	case c.op.free:
+		u.Source = user.SourceNone
 	case c.told.told:
-		u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.Source = c.told.inFresh, c.told.inCache, c.told.outText, c.told.outThought, user.SourceUpstream
+		u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.Source = c.told.inFresh+c.told.inWrite, c.told.inCache, c.told.outText, c.told.outThought, user.SourceUpstream
 		if u.End != user.EndDone && !c.cut.final {
 			u.Source = user.SourceRunning
 		}
-		c.g.ratios.learn(u.Model, c.f.textBytes, c.told.inFresh+c.told.inCache)
+		c.g.ratios.learn(u.Model, c.f.textBytes, c.told.prompt())
 	case !c.sent:
 		u.Source = user.SourceNone
 	case u.End == user.EndDone:
@@ -348,6 +344,7 @@ func (c *call) stream(answer *h1.Response, a *inference.Attempt) (*fault.Error, 
 	}
 	asked := !a.Endpoint.Caps.StreamUsage // nothing was asked for on our own account: all passes
 	c.cut.reset(c.f.includeUsage || asked, c.f.runningUsage || asked, rename)
+	c.speak()
 	began := time.Now()
 	c.silent, c.marked, c.check = began, began, began
 	last := began // when the engine last said something
@@ -373,6 +370,7 @@ func (c *call) stream(answer *h1.Response, a *inference.Attempt) (*fault.Error, 
 		case err == nil:
 			c.mark(now)
 		case errors.Is(err, io.EOF):
+			c.closeOut(answer, now)
 			return c.streamEnd(nil)
 		case errors.Is(err, h1.ErrTimeout) && c.gone.Err() == nil && !c.left && now.Sub(last) < betweenEvents+firstIfNone(c.ttft):
 			c.comfort(answer, now)

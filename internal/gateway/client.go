@@ -68,8 +68,7 @@ func (h *httpClient) breakOff(c *call, e *fault.Error) {
 	if !c.row.Stream { // half of a whole answer is out: the only honest end is a broken connection
 		panic(http.ErrAbortHandler)
 	}
-	b := append([]byte("data: "), errorBody(e, c.row.RequestID)...)
-	if h.write(append(b, "\n\n"...)) == nil {
+	if h.write(errorEvent(c, e)) == nil {
 		_ = h.flush() // the client is gone: nothing left to do
 	}
 }
@@ -93,6 +92,12 @@ func (g *Gateway) writeError(w http.ResponseWriter, r *http.Request, e *fault.Er
 		g.Log.ErrorContext(r.Context(), "internal error on the path", "request_id", h.Get("X-Request-Id"), "error", e)
 	}
 	h.Set("Content-Type", "application/json")
+	if speaksAnthropic(r) {
+		h.Set("Request-Id", h.Get("X-Request-Id"))
+		w.WriteHeader(anthropicStatus(e))
+		_, _ = w.Write(anthropicError(e, h.Get("X-Request-Id"))) // the client is gone: nothing left to do
+		return
+	}
 	w.WriteHeader(s)
 	_, _ = w.Write(errorBody(e, h.Get("X-Request-Id"))) // the client is gone: nothing left to do
 }
@@ -109,6 +114,7 @@ func (g *Gateway) refuseHTTP(w http.ResponseWriter, r *http.Request, e *fault.Er
 // headers that every answer of a call carries.
 func (c *call) headers(h http.Header) {
 	h.Set("X-Request-Id", c.row.RequestID)
+	c.dialectHeaders(h)
 	if c.target == nil {
 		return
 	}

@@ -88,10 +88,8 @@ func New(d Deps) (*Gateway, error) {
 func (g *Gateway) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch p := r.URL.Path; {
-		case p == "/v1/chat/completions":
-			g.serveInference(w, r, &opChat, false)
-		case p == "/v1/completions":
-			g.serveInference(w, r, &opCompletion, false)
+		case operationAt(p) != nil:
+			g.serveInference(w, r, operationAt(p), false)
 		case p == "/v1/models":
 			g.serveModels(w, r)
 		case strings.HasPrefix(p, "/v1/models/") && len(p) > len("/v1/models/"):
@@ -108,12 +106,14 @@ func (g *Gateway) Handler() http.Handler {
 // replacement names what to use instead of an endpoint that does not exist.
 func replacement(path string) string {
 	switch {
-	case strings.HasPrefix(path, "/v1/responses"), strings.HasPrefix(path, "/v1/assistants"), strings.HasPrefix(path, "/v1/threads"):
-		return "Use POST /v1/chat/completions"
+	case strings.HasPrefix(path, "/v1/responses/"), strings.HasPrefix(path, "/v1/conversations"):
+		return "Answers are not kept here: send the whole conversation to POST /v1/responses"
+	case strings.HasPrefix(path, "/v1/assistants"), strings.HasPrefix(path, "/v1/threads"):
+		return "Use POST /v1/responses or POST /v1/chat/completions"
 	case strings.HasPrefix(path, "/v1/organization"):
 		return "Use GET /api/v1/usage"
 	}
-	return "Offered: GET /v1/models, POST /v1/chat/completions, POST /v1/completions"
+	return "Offered: GET /v1/models, POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /v1/embeddings, /v1/moderations, /v1/rerank"
 }
 
 // Routes declares the calls of the management API: POST /inference/chat and /inference/completion, GET /inference/stream (WebSocket).
@@ -123,6 +123,12 @@ func (g *Gateway) Routes(mux *web.Mux) {
 	}))
 	mux.Handle(http.MethodPost, "/inference/completion", "inference_completion_create", "inference:invoke", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.serveInference(w, r, &opCompletion, true)
+	}))
+	mux.Handle(http.MethodPost, "/inference/embedding", "inference_embedding_create", "inference:invoke", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.serveInference(w, r, &opEmbedding, true)
+	}))
+	mux.Handle(http.MethodPost, "/inference/rerank", "inference_rerank_create", "inference:invoke", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.serveInference(w, r, &opRerank, true)
 	}))
 	// Public for the edge: browsers bring a ticket, which is read here.
 	mux.Handle(http.MethodGet, "/inference/stream", "inference_stream_open", web.Public, http.HandlerFunc(g.serveSocket))

@@ -150,12 +150,15 @@ func FuzzCutter(f *testing.F) {
 func TestUsageForms(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]tokens{
-		`{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14}`:                                                     {true, 10, 0, 4, 0},
-		`{"prompt_tokens": 10, "completion_tokens": 4, "prompt_cache_hit_tokens": 6}`:                                      {true, 4, 6, 4, 0},
-		`{"prompt_tokens":10,"completion_tokens":4,"total_tokens":20,"completion_tokens_details":{"reasoning_tokens":6}}`:  {true, 10, 0, 4, 6},
-		`{"prompt_tokens":10,"completion_tokens":10,"total_tokens":20,"completion_tokens_details":{"reasoning_tokens":6}}`: {true, 10, 0, 4, 6},
-		`{"prompt_tokens":10,"completion_tokens":-4,"prompt_tokens_details":{"cached_tokens":99}}`:                         {true, 0, 10, 0, 0},
-		`{"prompt_tokens":1e1,"completion_tokens":null}`:                                                                   {true, 10, 0, 0, 0},
+		`{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14}`:                                                                                      {told: true, inFresh: 10, inCache: 0, outText: 4, outThought: 0},
+		`{"prompt_tokens": 10, "completion_tokens": 4, "prompt_cache_hit_tokens": 6}`:                                                                       {told: true, inFresh: 4, inCache: 6, outText: 4, outThought: 0},
+		`{"prompt_tokens":10,"completion_tokens":4,"total_tokens":20,"completion_tokens_details":{"reasoning_tokens":6}}`:                                   {told: true, inFresh: 10, inCache: 0, outText: 4, outThought: 6},
+		`{"prompt_tokens":10,"completion_tokens":10,"total_tokens":20,"completion_tokens_details":{"reasoning_tokens":6}}`:                                  {told: true, inFresh: 10, inCache: 0, outText: 4, outThought: 6},
+		`{"prompt_tokens":10,"completion_tokens":-4,"prompt_tokens_details":{"cached_tokens":99}}`:                                                          {told: true, inFresh: 0, inCache: 10, outText: 0, outThought: 0},
+		`{"prompt_tokens":1e1,"completion_tokens":null}`:                                                                                                    {told: true, inFresh: 10, inCache: 0, outText: 0, outThought: 0},
+		`{"input_tokens":10,"cache_read_input_tokens":5,"cache_creation_input_tokens":7,"output_tokens":9,"output_tokens_details":{"thinking_tokens":4}}`:   {told: true, inFresh: 10, inCache: 5, inWrite: 7, outText: 5, outThought: 4},
+		`{"input_tokens":10,"input_tokens_details":{"cached_tokens":4},"output_tokens":9,"output_tokens_details":{"reasoning_tokens":3},"total_tokens":19}`: {told: true, inFresh: 6, inCache: 4, outText: 6, outThought: 3},
+		`{"total_tokens":12}`: {told: true, inFresh: 12},
 	} {
 		got, ok := parseUsage([]byte(text))
 		require.True(t, ok, text)

@@ -46,7 +46,7 @@ func plan(f *fields, body []byte, e *engine.Endpoint, d *engine.Defaults) splice
 	if string(f.name(body)) != e.Model {
 		s.add(f.model.from, f.model.to-f.model.from, quoted(e.Model))
 	}
-	if f.stream && e.Caps.StreamUsage {
+	if f.stream && e.Caps.StreamUsage && e.Dialect != engine.Anthropic {
 		s.usage(f, runs(e))
 	}
 	if e.Caps.OwnDefaults || d.Zero() {
@@ -54,7 +54,11 @@ func plan(f *fields, body []byte, e *engine.Endpoint, d *engine.Defaults) splice
 	}
 	tail := ""
 	if d.MaxTokens > 0 && !f.hasMax {
-		tail += `,"max_tokens":` + strconv.Itoa(d.MaxTokens)
+		name := `,"max_tokens":`
+		if e.Caps.MaxCompletion {
+			name = `,"max_completion_tokens":`
+		}
+		tail += name + strconv.Itoa(d.MaxTokens)
 	}
 	if d.Temperature != nil && !f.hasTemp {
 		tail += `,"temperature":` + strconv.FormatFloat(*d.Temperature, 'g', -1, 64)

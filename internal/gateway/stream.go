@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 
+	"maas/internal/inference/dialect"
 	"maas/internal/platform/fault"
 )
 
@@ -23,9 +24,11 @@ const (
 
 // tokens is what an engine told or what was counted. Counts are disjoint.
 type tokens struct {
-	told                                  bool
-	inFresh, inCache, outText, outThought int64
+	told                                           bool
+	inFresh, inCache, inWrite, outText, outThought int64
 }
+
+func (t *tokens) prompt() int64 { return t.inFresh + t.inCache + t.inWrite }
 
 // cutter turns the pieces of an engine's event stream into whole events, reads usage out of them and hands on what the client shall see. It knows nothing of sockets: bytes in, bytes out.
 type cutter struct {
@@ -42,6 +45,10 @@ type cutter struct {
 	done     bool   // [DONE] was seen
 	finished bool   // a finish reason was seen
 	failed   []byte // data of an error event
+	broken   error  // the events cannot be understood
+
+	tr       dialect.Translator // nil = the bytes pass
+	messages bool               // they have Anthropic's form
 }
 
 func (c *cutter) reset(keepUsage, keepEach bool, rename string) {
@@ -57,7 +64,7 @@ func (c *cutter) feed(piece []byte) error {
 				return ErrUpstreamProtocol.With("an event of the stream is over %d bytes", maxEvent)
 			}
 			c.buf = append(c.buf, piece...)
-			return nil
+			return c.broken
 		}
 		c.buf = append(c.buf, piece[:n]...)
 		piece = piece[n:]
@@ -71,12 +78,12 @@ func (c *cutter) feed(piece []byte) error {
 				return ErrUpstreamProtocol.With("an event of the stream is over %d bytes", maxEvent)
 			}
 			c.buf = append(c.buf, piece...)
-			return nil
+			return c.broken
 		}
 		c.event(piece[:n])
 		piece = piece[n:]
 	}
-	return nil
+	return c.broken
 }
 
 // eventEnd returns how many bytes of b belong to the event that head began, with the empty line that ends it; -1 if it does not end in b. Lines end with LF or CRLF; a lone CR, which no engine sends, is not
@@ -122,6 +129,14 @@ func (c *cutter) event(e []byte) {
 		if i := bytes.Index(e, []byte("\ndata:")); i >= 0 {
 			data, ok = e[i+6:], true
 		}
+	}
+	switch {
+	case c.tr != nil && ok:
+		c.translated(data)
+		return
+	case c.messages && ok:
+		c.message(e, data)
+		return
 	}
 	if !ok { // a comment, or an event without data: passes
 		c.out = append(c.out, e...)
@@ -226,7 +241,7 @@ func look(b []byte) (l sight) {
 // key notes one key of interest; v is where its value begins, text the length of the value if it is a string, else -1.
 func (l *sight) key(b []byte, key span, v, text int) {
 	switch string(b[key.from+1 : key.to-1]) {
-	case "content", "text", "reasoning_content", "reasoning", "arguments":
+	case "content", "text", "reasoning_content", "reasoning", "arguments", "partial_json", "thinking":
 		l.content += max(text, 0)
 	case "finish_reason":
 		l.finish = l.finish || text >= 0
@@ -307,7 +322,7 @@ func parseUsage(b []byte) (tokens, bool) {
 	prompt, ok1 := number(b, `"prompt_tokens"`)
 	out, ok2 := number(b, `"completion_tokens"`)
 	if !ok1 && !ok2 {
-		return tokens{}, false
+		return parseOther(b)
 	}
 	cached, ok := number(b, `"cached_tokens"`)
 	if !ok {
@@ -320,6 +335,23 @@ func parseUsage(b []byte) (tokens, bool) {
 	}
 	cached, thought = min(max(cached, 0), prompt), min(max(thought, 0), out)
 	return tokens{told: true, inFresh: prompt - cached, inCache: cached, outText: out - thought, outThought: thought}, true
+}
+
+// parseOther reads the usage objects of other forms: Anthropic's, whose cached tokens lie outside the input, that of responses, where they lie inside, and a bare total.
+func parseOther(b []byte) (t tokens, ok bool) {
+	if t.anthropic(b); t.told {
+		if cached, ok := number(b, `"cached_tokens"`); ok {
+			t.inCache = min(cached, t.inFresh)
+			t.inFresh -= t.inCache
+		}
+		if thought, ok := number(b, `"reasoning_tokens"`); ok {
+			t.outThought = min(thought, t.outText)
+			t.outText -= t.outThought
+		}
+		return t, true
+	}
+	t.inFresh, t.told = number(b, `"total_tokens"`)
+	return t, t.told
 }
 
 // number finds a key and reads the whole number behind it. Negative and absurd numbers read as 0.

@@ -14,12 +14,16 @@ import (
 // ErrJournalFull is answered when usage cannot be written down: a request whose usage would be lost does not run.
 var ErrJournalFull = fault.New(fault.Unavailable, "gateway.journal_full", "requests cannot be recorded now").WithHint("The server's disk is full or broken")
 
-const rowVersion = 1
+// rowVersion is the form that is written; rowFirst, without project, provider and price, is read too: a journal may be older than the program.
+const (
+	rowVersion = 2
+	rowFirst   = 1
+)
 
 // appendUsage writes a usage row for the journal: a version, then strings and numbers in the order of decodeUsage. No allocation once dst has grown.
 func appendUsage(dst []byte, u *user.Usage) []byte {
 	dst = append(dst, rowVersion)
-	for _, s := range [...]string{u.RequestID, u.ClientRequestID, u.TenantID, u.UserID, u.KeyID, u.Op, u.Model, u.DeploymentID, u.ReplicaID, u.End, u.Source} {
+	for _, s := range [...]string{u.RequestID, u.ClientRequestID, u.TenantID, u.UserID, u.KeyID, u.Op, u.Model, u.DeploymentID, u.ReplicaID, u.End, u.Source, u.ProjectID, u.ProviderID, u.PriceVersion} {
 		dst = binary.AppendUvarint(dst, uint64(len(s)))
 		dst = append(dst, s...)
 	}
@@ -38,11 +42,16 @@ var errRow = errors.New("usage row of an unknown form")
 // decodeUsage reads what appendUsage wrote.
 func decodeUsage(b []byte) (user.Usage, error) {
 	var u user.Usage
-	if len(b) == 0 || b[0] != rowVersion {
+	if len(b) == 0 || b[0] != rowVersion && b[0] != rowFirst {
 		return u, errRow
 	}
+	texts := [...]*string{&u.RequestID, &u.ClientRequestID, &u.TenantID, &u.UserID, &u.KeyID, &u.Op, &u.Model, &u.DeploymentID, &u.ReplicaID, &u.End, &u.Source, &u.ProjectID, &u.ProviderID, &u.PriceVersion}
+	known := texts[:]
+	if b[0] == rowFirst {
+		known = texts[:11]
+	}
 	b = b[1:]
-	for _, s := range [...]*string{&u.RequestID, &u.ClientRequestID, &u.TenantID, &u.UserID, &u.KeyID, &u.Op, &u.Model, &u.DeploymentID, &u.ReplicaID, &u.End, &u.Source} {
+	for _, s := range known {
 		n, size := binary.Uvarint(b)
 		if size <= 0 || n > uint64(len(b)-size) {
 			return u, errRow

@@ -31,7 +31,10 @@ func (c *call) whole(answer *h1.Response, a *inference.Attempt) (*fault.Error, b
 				c.ttft = time.Since(c.start)
 			}
 			c.cut.buf = append(c.cut.buf, piece...)
-			if len(c.cut.buf) > wholeKept {
+			switch n := len(c.cut.buf); {
+			case c.way.tr != nil && n > translatedMost:
+				return ErrUpstreamProtocol.With("the answer is over %d bytes", translatedMost), false
+			case c.way.tr == nil && n > wholeKept:
 				return c.large(answer, rename)
 			}
 		}
@@ -51,9 +54,12 @@ func (c *call) whole(answer *h1.Response, a *inference.Attempt) (*fault.Error, b
 }
 
 func (c *call) wholeEnd(rename string) (*fault.Error, bool) {
+	if c.way.tr != nil {
+		return c.wholeTranslated()
+	}
 	body := c.cut.buf
 	l := look(body)
-	if l.fails() { // an error under status 200
+	if c.failsWhole(body, &l) { // an error under status 200
 		c.row.End = user.EndUpstreamError
 		return readRefusal(500, "", body).fault(), true
 	}

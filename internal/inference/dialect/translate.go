@@ -23,7 +23,7 @@ const (
 	Tokenize        Form = "tokenize"          // vLLM's and our engine's /tokenize
 	Rerank          Form = "rerank"            // Jina's and vLLM's
 	RerankCohere    Form = "rerank_cohere"     // Cohere's second version
-	RerankInference Form = "rerank_text_infer" // text-embeddings-inference
+	RerankUpstream  Form = "rerank_upstream"   // what rerankers under an OpenAI-like address take
 )
 
 // ErrNoTranslation is returned by New for a pair of forms that have no common meaning.

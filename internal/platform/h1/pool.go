@@ -199,8 +199,10 @@ type Request struct {
 	Method    string
 	Path      string // with query
 	Host      string
-	Auth      string // value of Authorization, "" = none
-	Type      string // Content-Type, "" = none
+	Auth      string   // value of the credential's header, "" = none
+	AuthName  string   // its name; "" = Authorization
+	Headers   []string // further headers: name, value, name, value
+	Type      string   // Content-Type, "" = none
 	Accept    string
 	RequestID string        // sent as X-Request-Id, "" = none
 	Account   string        // sent as X-Maas-Tenant, "" = none: for engines of ours, which share caches and turns by it
@@ -219,7 +221,14 @@ func (q *Request) length() int {
 
 // appendHead writes the request head. Values come from configuration and our own code, but a line break in one would be a way to a second request: such a request is refused.
 func (q *Request) appendHead(b []byte) ([]byte, error) {
-	for _, v := range [...]string{q.Method, q.Path, q.Host, q.Auth, q.Type, q.Accept, q.RequestID, q.Account, q.Trace} {
+	for _, v := range [...]string{q.Method, q.Path, q.Host, q.Auth, q.AuthName, q.Type, q.Accept, q.RequestID, q.Account, q.Trace} {
+		for i := range len(v) {
+			if v[i] < 0x20 || v[i] == 0x7f {
+				return nil, ErrProtocol.With("the request holds a control character in its head")
+			}
+		}
+	}
+	for _, v := range q.Headers {
 		for i := range len(v) {
 			if v[i] < 0x20 || v[i] == 0x7f {
 				return nil, ErrProtocol.With("the request holds a control character in its head")
@@ -237,7 +246,14 @@ func (q *Request) appendHead(b []byte) ([]byte, error) {
 			b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 		}
 	}
-	line("Authorization", q.Auth)
+	if q.AuthName == "" {
+		line("Authorization", q.Auth)
+	} else {
+		line(q.AuthName, q.Auth)
+	}
+	for i := 0; i+1 < len(q.Headers); i += 2 {
+		line(q.Headers[i], q.Headers[i+1])
+	}
 	line("Accept", q.Accept)
 	line("X-Request-Id", q.RequestID)
 	line("X-Maas-Tenant", q.Account)

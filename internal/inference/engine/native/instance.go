@@ -259,7 +259,7 @@ func (i *Instance) Ref() engine.Ref { return i.ref }
 func (i *Instance) endpoint() engine.Endpoint {
 	return engine.Endpoint{
 		ID: fmt.Sprintf("%s.%d", i.ref.Replica, i.ref.Attempt), Network: "unix", Addr: i.ref.Socket, Host: "engine", BasePath: "/v1", Dialect: engine.OpenAI, Model: i.launch.Model, Slots: max(i.launch.Concurrency, 1), Context: i.launch.Context,
-		Caps: engine.Caps{AbortNonStream: true, StreamUsage: true},
+		Caps: engine.Caps{AbortNonStream: true, StreamUsage: true, Ops: engine.OpChat | engine.OpCompletion | engine.OpCount},
 	}
 }
 
