@@ -54,15 +54,16 @@ func (g *grantor) Lease(_ context.Context, asks []LeaseAsk) ([]Grant, error) {
 		if a.Need < 1 || a.Want < a.Need {
 			panic(fmt.Sprintf("need %d want %d", a.Need, a.Want))
 		}
+		if g.free[a.Target] {
+			out = append(out, Grant{ID: a.ID, Unlimited: true, ExpiresAt: g.h.wall().Add(LeaseLife)})
+			continue
+		}
 		l := g.asks[a.ID]
 		if l == nil {
 			n := min(a.Want, g.have[a.Target])
-			if n < a.Need && !g.free[a.Target] {
+			if n < a.Need {
 				out = append(out, Grant{ID: a.ID, Left: g.have[a.Target], PeriodEnd: g.end})
 				continue
-			}
-			if g.free[a.Target] {
-				n = 0
 			}
 			g.have[a.Target] -= n
 			l = &held{target: a.Target, id: "lea_" + a.ID, amount: n}
@@ -73,7 +74,7 @@ func (g *grantor) Lease(_ context.Context, asks []LeaseAsk) ([]Grant, error) {
 			continue
 		}
 		l.until = g.h.now() + int64(LeaseLife)
-		out = append(out, Grant{ID: a.ID, LeaseID: l.id, Amount: l.amount, Left: g.have[a.Target], ExpiresAt: g.h.wall().Add(LeaseLife), PeriodEnd: g.end, Unlimited: g.free[a.Target]})
+		out = append(out, Grant{ID: a.ID, LeaseID: l.id, Amount: l.amount, Left: g.have[a.Target], ExpiresAt: g.h.wall().Add(LeaseLife), PeriodEnd: g.end})
 	}
 	if g.slow {
 		return nil, errAway
@@ -389,4 +390,35 @@ func TestPeriodEnds(t *testing.T) {
 	k.Settle(Ask{Tokens: 100})
 	drain(t, m)
 	require.Zero(t, g.leased("bud_x"))
+}
+
+func TestPostpaidBecomesPrepaid(t *testing.T) {
+	t.Parallel()
+	h := newHand()
+	g := newGrantor(h, map[string]int64{"wal_p": 10})
+	g.free["wal_p"] = true
+	o := h.options()
+	o.Grantor = g
+	m := New(o)
+	s := &Subject{Budgets: []*Budget{m.Budget("wal_p", "wallet", "t", Money)}}
+	var k Ticket
+	ctx := context.Background()
+	require.NoError(t, m.Admit(ctx, &k, m.Now(), s, Ask{MoneyPico: 1 << 50}))
+	k.Settle(Ask{MoneyPico: 1 << 50})
+	g.mu.Lock()
+	g.free["wal_p"] = false
+	g.mu.Unlock()
+	for range 30 { // noticed when the lease is renewed
+		h.add(time.Second)
+		m.Tick(ctx)
+		quiet(t, m)
+		if err := m.Admit(ctx, &k, m.Now(), s, Ask{}); err == nil {
+			k.Settle(Ask{})
+		}
+	}
+	require.Equal(t, BalanceSpent, reasonOf(m.Admit(ctx, &k, m.Now(), s, Ask{MoneyPico: 11 * PicoPerMicro})))
+	require.NoError(t, m.Admit(ctx, &k, m.Now(), s, Ask{MoneyPico: 10 * PicoPerMicro}))
+	k.Settle(Ask{MoneyPico: 10 * PicoPerMicro})
+	drain(t, m)
+	require.Equal(t, int64(10), g.spent("wal_p"))
 }

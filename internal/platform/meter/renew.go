@@ -76,15 +76,20 @@ func (t *target) granted(q request, g Grant, sent, now int64) {
 	p := t.pool.Load()
 	if p != nil {
 		if i := slices.IndexFunc(p.leases, func(l lease) bool { return l.ask.ID == q.ask.ID }); i >= 0 { // a renewal
-			t.renewed(p, i, g, sent)
-			return
+			if t.renewed(p, i, g, sent) {
+				return
+			}
+			p = nil
 		}
 	}
 	t.lost, t.left = nil, g.Left
-	if g.LeaseID == "" && q.repeat {
+	if g.Unlimited {
+		t.left = -1
+	}
+	if g.LeaseID == "" && q.repeat && !g.Unlimited {
 		return // closed since, or not enough then: whoever waits asks anew
 	}
-	if g.LeaseID == "" || g.Amount <= 0 && !g.Unlimited {
+	if !g.Unlimited && (g.LeaseID == "" || g.Amount <= 0) {
 		t.refuse = refused{q.ask.Need, now + int64(refuseKeep), t.m.mono(g.PeriodEnd)}
 		if p != nil {
 			p.dry.Store(true)
@@ -123,7 +128,7 @@ func abs(n int64) int64 { return max(n, -n) }
 func (p *pool) extendLife(l lease, sent int64) {
 	until := sent + int64(leaseUse)
 	for _, o := range p.leases {
-		if o.id != l.id {
+		if o.ask.ID != l.ask.ID {
 			until = min(until, o.sent+int64(leaseUse))
 		}
 	}
@@ -133,16 +138,20 @@ func (p *pool) extendLife(l lease, sent int64) {
 	p.until.Store(until)
 }
 
-// renewed takes the answer to a repeated ask: the lease lives on, or the grantor has closed it meanwhile. The caller holds mu.
-func (t *target) renewed(p *pool, i int, g Grant, sent int64) {
+// renewed takes the answer to a repeated ask: the lease lives on, or the grantor has closed it meanwhile, or a wallet without limits got one; then false, and the answer is a new lease. The caller holds mu.
+func (t *target) renewed(p *pool, i int, g Grant, sent int64) bool {
+	if p.unlimited && !g.Unlimited {
+		t.retire(p)
+		return false
+	}
 	if g.LeaseID != p.leases[i].id || g.Unlimited != p.unlimited {
 		t.retire(p)
 		t.m.metrics.lost.Inc()
-		return
+		return true
 	}
-	t.left = g.Left
 	p.leases[i].sent = sent
 	p.extendLife(p.leases[i], sent)
+	return true
 }
 
 // retire closes a pool: nothing is reserved in it any more; its leases are returned once the last call in it has ended. The caller holds mu.
@@ -164,6 +173,9 @@ func (p *pool) unused() []LeaseReturn {
 		left /= PicoPerMicro
 	}
 	out := make([]LeaseReturn, 0, len(p.leases))
+	if p.unlimited {
+		return nil
+	}
 	for _, l := range slices.Backward(p.leases) {
 		u := min(left, l.amount)
 		left -= u
