@@ -233,9 +233,6 @@ func (s *Service) Changes(ctx context.Context, since int64) (Changes, error) {
 		if err := moneySince(ctx, q, since, &c); err != nil {
 			return err
 		}
-		if c.Limits, err = limitsSince(ctx, q, since); err != nil {
-			return err
-		}
 		if since == 0 {
 			return nil
 		}
