@@ -18,9 +18,10 @@ export interface User {
 export interface Login { access_token: string; token_type: string; expires_in: number; user?: User }
 export interface Session { id: string; user_agent?: string; ip?: string; auth_at: string; seen_at: string; expires_at?: string; current?: boolean }
 
+export interface KeyLimits { requests_per_minute?: number; tokens_per_minute?: number; concurrent?: number }
 export interface ApiKey {
-  id: string; name: string; owner?: { id: string; email: string }; models?: string[] | null; prefix: string; last4: string; state: 'active' | 'expired' | 'revoked' | 'suspended'
-  expires_at?: string; last_used_at?: string; created_at: string; updated_at: string; rev: number; secret?: string
+  id: string; name: string; owner?: { id: string; email: string; kind?: string }; models?: string[] | null; scopes?: string[] | null; ip_allow?: string[] | null; limits?: KeyLimits; project_id?: string; project?: string; strict?: boolean
+  prefix: string; last4: string; state: 'active' | 'expired' | 'revoked' | 'suspended'; expires_at?: string; rotates_at?: string; last_used_at?: string; created_at: string; updated_at: string; rev: number; secret?: string
 }
 
 export interface UsageRow { at?: string; model?: string; key_id?: string; key_name?: string; user_id?: string; requests: number; errors: number; prompt_tokens: number; cached_tokens: number; completion_tokens: number }
