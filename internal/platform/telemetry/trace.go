@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"strings"
+	"sync"
 )
 
 // Trace is the position in a distributed trace (W3C Trace Context, level 1).
@@ -22,10 +23,33 @@ func WithTrace(ctx context.Context, t Trace) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
 
+// pending is the trace of an incoming request, made when somebody asks for it: most requests write no log line and no span.
+type pending struct {
+	header string
+	once   sync.Once
+	trace  Trace
+}
+
+// WithTraceparent returns a context that carries the trace of an incoming request.
+func WithTraceparent(ctx context.Context, header string) context.Context {
+	return context.WithValue(ctx, traceKey{}, &pending{header: header})
+}
+
+// SetTraceparent is WithTraceparent for a context that keeps values itself.
+func SetTraceparent(s interface{ Set(key, value any) }, header string) {
+	s.Set(traceKey{}, &pending{header: header})
+}
+
 // TraceOf returns the trace of ctx.
 func TraceOf(ctx context.Context) (Trace, bool) {
-	t, ok := ctx.Value(traceKey{}).(Trace)
-	return t, ok
+	switch t := ctx.Value(traceKey{}).(type) {
+	case Trace:
+		return t, true
+	case *pending:
+		t.once.Do(func() { t.trace = ParseTraceparent(t.header) })
+		return t.trace, true
+	}
+	return Trace{}, false
 }
 
 // ParseTraceparent reads the header of an incoming request and returns a new span of that trace; a missing or malformed header starts a trace.

@@ -13,6 +13,7 @@ import (
 type record struct {
 	http.ResponseWriter
 	id     string
+	ids    [1]string // header value
 	start  time.Time
 	status int
 	bytes  int64
@@ -79,7 +80,15 @@ func (r *record) ReadFrom(src io.Reader) (int64, error) {
 func (r *record) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // Flush implements http.Flusher for handlers that ask by type assertion.
-func (r *record) Flush() { _ = http.NewResponseController(r.ResponseWriter).Flush() }
+func (r *record) Flush() { _ = r.FlushError() }
+
+// FlushError sends what is written so far; [http.ResponseController] prefers it.
+func (r *record) FlushError() error {
+	if f, ok := r.ResponseWriter.(interface{ FlushError() error }); ok {
+		return f.FlushError()
+	}
+	return http.NewResponseController(r.ResponseWriter).Flush()
+}
 
 // statusProbe runs a ServeMux's own error handler to learn what it would have said.
 type statusProbe struct {

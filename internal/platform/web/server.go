@@ -19,6 +19,7 @@ import (
 
 	"maas/internal/platform/auth"
 	"maas/internal/platform/fault"
+	"maas/internal/platform/front"
 	"maas/internal/platform/id"
 	"maas/internal/platform/telemetry"
 )
@@ -43,6 +44,8 @@ type Server struct {
 	first        map[string]http.Handler // by first path segment
 	rest         http.Handler
 	forward      map[string]http.Handler // /api/v1/<segment> of services that run in other processes
+	hot          map[string]bool         // segments that the lean loop of package front serves where it can
+	version      []string                // header value
 	draining     atomic.Bool
 
 	mu    sync.Mutex // guards ready
@@ -54,7 +57,7 @@ func New(o Options) *Server {
 	if o.Drain == 0 {
 		o.Drain = 30 * time.Second
 	}
-	s := &Server{opt: o, mux: http.NewServeMux(), authenticate: o.Authenticate, first: map[string]http.Handler{}, forward: map[string]http.Handler{}, ready: map[string]func(context.Context) error{}}
+	s := &Server{opt: o, mux: http.NewServeMux(), authenticate: o.Authenticate, first: map[string]http.Handler{}, forward: map[string]http.Handler{}, ready: map[string]func(context.Context) error{}, hot: map[string]bool{}, version: []string{o.Version}}
 	if s.authenticate == nil {
 		s.authenticate = func(context.Context, *http.Request) (auth.Principal, error) {
 			return auth.Principal{}, auth.ErrUnauthenticated
@@ -80,6 +83,18 @@ func (s *Server) SetAuthenticator(a Authenticator) { s.authenticate = a }
 
 // Mount serves everything under /segment with h. Dispatch is by the first path segment and not by one big ServeMux: patterns of different dialects overlap, which panics there.
 func (s *Server) Mount(segment string, h http.Handler) { s.first[segment] = h }
+
+// MountHot is Mount for the path that most requests take: where it can, Serve answers it with the lean loop of package front. The handler must not keep header maps after it has returned.
+func (s *Server) MountHot(segment string, h http.Handler) {
+	s.first[segment] = h
+	s.hot[segment] = true
+}
+
+// isHot reports whether a path lies below a segment of MountHot.
+func (s *Server) isHot(path string) bool {
+	segment, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return s.hot[segment]
+}
 
 // MountRest serves all paths that no segment owns: the console.
 func (s *Server) MountRest(h http.Handler) { s.rest = h }
@@ -110,30 +125,39 @@ func (s *Server) Routes() []Route {
 }
 
 // Handler is the whole edge as one handler.
-func (s *Server) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := &record{ResponseWriter: w, id: id.New("req"), start: time.Now()}
-		h := w.Header()
-		h.Set("X-Request-Id", rec.id)
-		h.Set("X-Maas-Version", s.opt.Version)
-		h.Set("X-Content-Type-Options", "nosniff")
-		ctx := telemetry.WithTrace(r.Context(), telemetry.ParseTraceparent(r.Header.Get("Traceparent")))
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
+
+var noSniff = []string{"nosniff"}
+
+// serveHTTP stands before every request, also before those of the gateway: header values are set as slices that exist already, and the context is not wrapped where it can hold values itself.
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	rec := &record{ResponseWriter: w, id: id.New("req"), start: time.Now()}
+	rec.ids[0] = rec.id
+	h := w.Header()
+	h["X-Request-Id"] = rec.ids[:]
+	h["X-Maas-Version"] = s.version
+	h["X-Content-Type-Options"] = noSniff
+	if l, ok := r.Context().(*front.Life); ok {
+		telemetry.SetTraceparent(l, r.Header.Get("Traceparent"))
+		l.Set(recordKey{}, rec)
+	} else {
+		ctx := telemetry.WithTraceparent(r.Context(), r.Header.Get("Traceparent"))
 		r = r.WithContext(context.WithValue(ctx, recordKey{}, rec))
-		if s.clients.trusted != nil {
-			s.clients.settle(r)
-		}
-		defer s.finish(rec, r)
-		if s.draining.Load() && r.URL.Path != "/livez" && r.URL.Path != "/readyz" {
-			WriteProblem(rec, r, ErrDraining.After(5*time.Second))
-			return
-		}
-		segment, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-		if f, ok := s.first[segment]; ok {
-			f.ServeHTTP(rec, r)
-			return
-		}
-		s.rest.ServeHTTP(rec, r)
-	})
+	}
+	if s.clients.trusted != nil {
+		s.clients.settle(r)
+	}
+	defer s.finish(rec, r)
+	if s.draining.Load() && r.URL.Path != "/livez" && r.URL.Path != "/readyz" {
+		WriteProblem(rec, r, ErrDraining.After(5*time.Second))
+		return
+	}
+	segment, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if f, ok := s.first[segment]; ok {
+		f.ServeHTTP(rec, r)
+		return
+	}
+	s.rest.ServeHTTP(rec, r)
 }
 
 // finish recovers a panic of a handler into a 500 and writes the request's log line.
@@ -148,6 +172,9 @@ func (s *Server) finish(rec *record, r *http.Request) {
 		}
 	}
 	level := slog.LevelDebug
+	if rec.err == nil && !s.opt.Log.Enabled(r.Context(), level) {
+		return
+	}
 	attrs := []any{"request_id", rec.id, "method", r.Method, "path", r.URL.Path, "status", rec.status, "bytes", rec.bytes, "ms", time.Since(rec.start).Milliseconds(), "who", rec.who}
 	if rec.err != nil {
 		attrs = append(attrs, "error", rec.err.Error())
@@ -238,24 +265,30 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 
 // Serve answers on l until ctx ends, then stops taking requests, lets running ones finish for Options.Drain and closes. Slow heads are cut after 10 s, idle connections after 2 minutes, heads over 32 KiB refused.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	// What the lean loop does not serve goes to net/http.
 	hs := &http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		ErrorLog: slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
+	lean := front.New(front.Options{Handler: s.Handler(), Hot: s.isHot, Log: s.opt.Log, Base: context.WithoutCancel(ctx), Head: hs.ReadHeaderTimeout, Idle: hs.IdleTimeout})
 	done := make(chan error, 1)
-	go func() { done <- hs.Serve(l) }()
+	rest := lean.Listen(l)
+	go func() { done <- hs.Serve(rest) }()
 	select {
 	case err := <-done:
-		return err
+		return errors.Join(err, lean.Shutdown(context.WithoutCancel(ctx)))
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opt.Drain)
 	defer cancel()
+	both := make(chan error, 1)
+	go func() { both <- lean.Shutdown(end) }()
 	err := hs.Shutdown(end)
 	if err != nil {
 		err = errors.Join(err, hs.Close())
 	}
-	_ = <-done // the error that matters is that of Shutdown
+	err = errors.Join(err, <-both)
+	<-done // the error that matters is that of Shutdown
 	return err
 }
