@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -95,17 +95,21 @@ func newRigOn(t testing.TB, d *db.DB, dir string, ups []*upstream) *rig {
 	r.g, err = New(Deps{Log: discard, Now: clock.Now, Verifier: r.users.Verifier(), Users: r.users, Router: router, Upstream: netguard.Policy{AllowLoopback: true}, Dir: dir, Config: Defaults()})
 	require.NoError(t, err)
 	s := web.New(web.Options{Version: "test", Log: discard, Authenticate: r.users.Authenticate})
-	s.Mount("v1", r.g.Handler())
+	s.MountHot("v1", r.g.Handler())
 	r.g.Routes(s.Mux())
-	hs := httptest.NewServer(s.Handler())
-	r.url = hs.URL
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	r.url = "http://" + l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan struct{})
+	serve, closeEdge := context.WithCancel(context.Background())
+	ran, served := make(chan struct{}), make(chan struct{})
+	go func() { defer close(served); _ = s.Serve(serve, l) }()
 	go func() { defer close(ran); _ = r.g.Run(ctx) }()
 	r.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 300}}
 	t.Cleanup(func() {
 		r.http.CloseIdleConnections()
-		hs.Close()
+		closeEdge()
+		<-served
 		cancel()
 		<-ran
 	})
