@@ -20,7 +20,6 @@ import (
 
 // Limits of attempts and waits.
 const (
-	maxAttempts   = 3
 	firstStream   = 2 * time.Minute  // to the head of a streamed answer
 	firstWhole    = 10 * time.Minute // to the head of a whole answer
 	betweenEvents = time.Minute
@@ -53,8 +52,13 @@ type call struct {
 	left      bool          // the client takes no more
 	sent      bool          // an engine has the request
 	told      tokens
-	way       way  // to the endpoint of this attempt
-	estimated bool // the answer is a guess of ours
+	tried     inference.Tried
+	trace     *trace           // of a test; nil = none
+	defaults  *engine.Defaults // of this attempt's deployment
+	asked     time.Time        // this attempt began
+	lost      tokens           // told by attempts that failed: cost, not billed
+	way       way              // to the endpoint of this attempt
+	estimated bool             // the answer is a guess of ours
 	cut       cutter
 	pieces    [][]byte
 	rowBuf    []byte
@@ -128,7 +132,7 @@ func (c *call) admit() error {
 	}
 	c.row.Model = c.target.Model.ID
 	c.row.DeploymentID = c.target.Model.Deployment
-	if !allowed(who, c.row.Model) {
+	if !allowed(who, c.row.Model) && !allowed(who, name) { // a list may hold an alias
 		return ErrModelNotAllowed.With("this key may not call the model %q", name)
 	}
 	if err := c.target.Unready(); err != nil {
@@ -144,97 +148,6 @@ func allowed(p *auth.Principal, model string) bool {
 	return len(p.Models) == 0 || slices.Contains(p.Models, model)
 }
 
-// attempts tries endpoints until one answers. What it returns is what the client is told; nil when the answer is out.
-func (c *call) attempts() *fault.Error {
-	var tried inference.Tried
-	var last *fault.Error
-	for range maxAttempts {
-		a, ok := c.target.Pick(&tried)
-		if !ok {
-			break
-		}
-		c.row.Attempts++
-		c.row.DeploymentID, c.row.ReplicaID = a.Deployment, a.Replica
-		e, again := c.attempt(&a)
-		if e == nil {
-			return nil
-		}
-		last = e
-		if !again || c.begun || c.gone.Err() != nil {
-			break
-		}
-	}
-	if last == nil {
-		last = ErrNoCapacity.With("no replica of %s takes requests at the moment", c.row.Model).After(2 * time.Second)
-	}
-	switch {
-	case c.gone.Err() != nil || c.left:
-		if c.row.End != user.EndClientStall {
-			c.row.End = user.EndClientAbort
-		}
-	case last.Kind == fault.Upstream, last.Kind == fault.Unavailable, last.Kind == fault.Limited, last.Kind == fault.Internal:
-		c.row.End = user.EndUpstreamError
-	}
-	return last
-}
-
-// attempt sends the call to one endpoint and passes its answer on. again: another endpoint may be tried, for nothing went out and it may fare better.
-func (c *call) attempt(a *inference.Attempt) (e *fault.Error, again bool) {
-	if e, again := c.chart(&a.Endpoint); e != nil {
-		a.Done(inference.Outcome{Class: inference.Rejected})
-		return e, again
-	}
-	if c.op == &opCount && !a.Endpoint.Caps.Ops.Has(engine.OpCount) {
-		return c.countTokens(a), false
-	}
-	began := time.Now()
-	o := inference.Outcome{Class: inference.Broken, Stream: c.f.stream}
-	defer func() {
-		o.Duration, o.TTFT = time.Since(began), c.ttft
-		o.PromptTokens, o.CachedTokens, o.CompletionTokens = int(c.told.prompt()), int(c.told.inCache), int(c.told.outText+c.told.outThought)
-		c.g.metrics.attempts.WithLabelValues(c.row.Model, string(o.Class)).Inc()
-		a.Done(o)
-	}()
-	answer, err := c.ask(a)
-	if err != nil {
-		switch {
-		case c.gone.Err() != nil:
-			o.Class = inference.Aborted
-			c.sent = true
-			return ErrUpstreamBroken, false
-		case errors.Is(err, h1.ErrConnect):
-			o.Class = inference.Unreachable
-			return asFault(err), true
-		case errors.Is(err, h1.ErrTimeout):
-			return asFault(err), c.f.stream // a whole answer may still be on its way: asking again would do the work twice
-		}
-		return asFault(err), true
-	}
-	defer answer.Close()
-	o.Status = answer.Status
-	if answer.Status != 200 {
-		r := c.refusal(answer)
-		o.Class, o.RetryAfter = classOf(answer.Status), r.after
-		c.g.Log.DebugContext(c.gone, "engine refused", "request_id", c.row.RequestID, "replica", a.Replica, "status", answer.Status, "words", r.words)
-		return r.fault(), retryable(answer.Status)
-	}
-	c.sent = true
-	stop := context.AfterFunc(c.gone, answer.Cancel)
-	defer stop()
-	if c.f.stream {
-		e, again = c.stream(answer, a)
-	} else {
-		e, again = c.whole(answer, a)
-	}
-	switch {
-	case e == nil && c.left, c.gone.Err() != nil, c.row.End == user.EndRefused && e != nil && c.begun:
-		o.Class = inference.Aborted
-	case e == nil:
-		o.Class = inference.OK
-	}
-	return e, again
-}
-
 // ask writes the request and reads the answer's head.
 func (c *call) ask(a *inference.Attempt) (*h1.Response, error) {
 	ep := &a.Endpoint
@@ -243,28 +156,9 @@ func (c *call) ask(a *inference.Attempt) (*h1.Response, error) {
 		q.Account = c.row.TenantID
 	}
 	if c.f.stream {
-		q.Accept, q.First = streaming, firstStream
+		q.Accept, q.First = streaming, c.patienceFirst(firstStream)
 	}
 	return c.g.pool.Do(c.gone, &q)
-}
-
-func classOf(status int) inference.Class {
-	switch {
-	case status == 429:
-		return inference.Busy
-	case status >= 500, status == 401, status == 403, status == 404, status == 408, status < 400:
-		return inference.Broken
-	}
-	return inference.Rejected
-}
-
-// retryable statuses may fare better elsewhere. Ours to mend (401, 403, 404: credential or path of this endpoint) count among them; what the client did wrong does not.
-func retryable(status int) bool {
-	switch status {
-	case 400, 413, 415, 422:
-		return false
-	}
-	return true
 }
 
 // refusal reads an answer that is no success.
@@ -372,20 +266,12 @@ func (c *call) stream(answer *h1.Response, a *inference.Attempt) (*fault.Error, 
 		case errors.Is(err, io.EOF):
 			c.closeOut(answer, now)
 			return c.streamEnd(nil)
-		case errors.Is(err, h1.ErrTimeout) && c.gone.Err() == nil && !c.left && now.Sub(last) < betweenEvents+firstIfNone(c.ttft):
+		case errors.Is(err, h1.ErrTimeout) && c.gone.Err() == nil && !c.left && c.waits(now, last):
 			c.comfort(answer, now)
 		default:
 			return c.streamEnd(err)
 		}
 	}
-}
-
-// firstIfNone adds the patience for a first event: a long prompt is worked on without a word.
-func firstIfNone(ttft time.Duration) time.Duration {
-	if ttft == 0 {
-		return firstStream
-	}
-	return 0
 }
 
 // patience is how long to wait for the next piece before the client gets a comment.
@@ -396,9 +282,9 @@ func (c *call) patience(began time.Time) time.Duration {
 	case c.begun && c.ttft > 0:
 		return commentEvery
 	case c.begun:
-		return waitingEvery
+		return max(min(waitingEvery, c.firstLeft()), 10*time.Millisecond)
 	}
-	return max(earlyStream-time.Since(began), 10*time.Millisecond)
+	return max(min(earlyStream-time.Since(began), c.firstLeft()), 10*time.Millisecond)
 }
 
 // deliver writes whole events and flushes when no further ones wait.

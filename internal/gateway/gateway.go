@@ -130,6 +130,7 @@ func (g *Gateway) Routes(mux *web.Mux) {
 	mux.Handle(http.MethodPost, "/inference/rerank", "inference_rerank_create", "inference:invoke", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.serveInference(w, r, &opRerank, true)
 	}))
+	mux.Handle(http.MethodPost, "/inference/routes/{id}/test", "inference_route_test", "inference:write", http.HandlerFunc(g.serveRouteTest))
 	// Public for the edge: browsers bring a ticket, which is read here.
 	mux.Handle(http.MethodGet, "/inference/stream", "inference_stream_open", web.Public, http.HandlerFunc(g.serveSocket))
 }
@@ -137,6 +138,9 @@ func (g *Gateway) Routes(mux *web.Mux) {
 // Run ships usage until ctx ends, then ships what is left (at most 10 s) and closes the journal. It ends after the last request: stop the listener first.
 func (g *Gateway) Run(ctx context.Context) error {
 	done := make(chan struct{})
+	probes := make(chan struct{})
+	go func() { defer close(probes); g.probe(ctx) }()
+	defer func() { <-probes }()
 	go func() {
 		defer close(done)
 		t := time.NewTicker(2 * time.Second)

@@ -421,7 +421,6 @@ func TestErrors(t *testing.T) {
 		"cold model":     {"/v1/chat/completions", r.key, `{"model":"cold"}`, 503, "overloaded", ""},
 		"no endpoint":    {"/v1/assistants", r.key, ok, 404, "endpoint_not_supported", "false"},
 		"no embeddings":  {"/v1/embeddings", r.key, ok, 400, "operation_not_supported", "false"},
-		"busy":           {"/v1/chat/completions", r.key, chat(script{Status: 429, After: "7", Words: "queue full"}, ""), 429, "rate_limit_exceeded", ""},
 		"unsupported":    {"/v1/chat/completions", r.key, chat(script{Status: 422, Words: "tools are not supported"}, ""), 400, "unsupported_parameter", "false"},
 		"engine's login": {"/v1/chat/completions", r.key, chat(script{Status: 401, Words: "bad key sk-xxxxxxxxxx"}, ""), 502, "upstream_error", ""},
 		"error in 200":   {"/v1/chat/completions", r.key, chat(script{Error200: true}, ""), 502, "upstream_error", ""},
@@ -437,8 +436,14 @@ func TestErrors(t *testing.T) {
 			require.Contains(t, res.body, key)
 		}
 	}
-	res := r.call("/v1/chat/completions", r.key, chat(script{Status: 429, After: "7"}, ""))
-	require.Contains(t, []string{"7", "2"}, res.header.Get("Retry-After"))
+	res := r.call("/v1/chat/completions", r.key, chat(script{Status: 429, After: "7", Words: "queue full"}, ""))
+	require.Equal(t, 429, res.status)
+	require.Equal(t, "7", res.header.Get("Retry-After"))
+	calls := r.ups[0].total()
+	res = r.call("/v1/chat/completions", r.key, ok)
+	require.Equal(t, 429, res.status, "it asked for a pause, and has it")
+	require.Contains(t, []string{"7", "6", "5", "4", "3", "2", "1"}, res.header.Get("Retry-After"))
+	require.Equal(t, calls, r.ups[0].total())
 	big := r.call("/v1/chat/completions", r.key, `{"model":"team/llama","x":"`+strings.Repeat("x", 17<<20)+`"}`)
 	require.Equal(t, 413, big.status)
 	problem := r.call("/api/v1/inference/chat", r.token, `{"model":"nope"}`)

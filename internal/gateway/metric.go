@@ -11,6 +11,9 @@ type metrics struct {
 	requests   *prometheus.CounterVec
 	refused    *prometheus.CounterVec
 	attempts   *prometheus.CounterVec
+	retries    *prometheus.CounterVec
+	budget     *prometheus.CounterVec
+	probes     *prometheus.CounterVec
 	tokens     *prometheus.CounterVec
 	sources    *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec
@@ -35,6 +38,9 @@ func newMetrics(g *Gateway) *metrics {
 		requests:     vec("requests_total", "Inference calls by operation, model, status and end.", "op", "model", "status", "end"),
 		refused:      vec("refused_total", "Calls refused before an engine was asked, by code.", "code"),
 		attempts:     vec("attempts_total", "Tries at engines by result.", "model", "class"),
+		retries:      vec("retries_total", "Attempts beyond the first, by what went wrong before: connect, 429, 5xx, timeout.", "model", "reason"),
+		budget:       vec("retry_budget_exhausted_total", "Calls that got no further attempt because the retry budget was used up.", "model"),
+		probes:       vec("probes_total", "Health probes of endpoints by result.", "result"),
 		tokens:       vec("tokens_total", "Tokens booked by kind.", "model", "kind"),
 		sources:      vec("usage_source_total", "Where the token counts came from.", "source"),
 		seconds:      hist("request_seconds", "Time from the request to the end of its answer."),
@@ -47,7 +53,7 @@ func newMetrics(g *Gateway) *metrics {
 	if g.Metrics == nil {
 		return m
 	}
-	g.Metrics.MustRegister(m.requests, m.refused, m.attempts, m.tokens, m.sources, m.seconds, m.ttft, m.inflight, m.unsettled, m.unreadable, m.batchSeconds,
+	g.Metrics.MustRegister(m.requests, m.refused, m.attempts, m.retries, m.budget, m.probes, breakers{g}, m.tokens, m.sources, m.seconds, m.ttft, m.inflight, m.unsettled, m.unreadable, m.batchSeconds,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_meter_journal_lag_records", Help: "Usage rows that are not booked yet."}, func() float64 { return float64(g.journal.Lag()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_meter_journal_bytes", Help: "Size of the usage journal."}, func() float64 { return float64(g.journal.Bytes()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_gateway_snapshot_age_seconds", Help: "Time since credentials were last brought up to date."}, func() float64 { return g.Verifier.Age().Seconds() }))

@@ -66,6 +66,8 @@ func (u *upstream) count(rid string) int { u.mu.Lock(); defer u.mu.Unlock(); ret
 
 func (u *upstream) body(rid string) string { u.mu.Lock(); defer u.mu.Unlock(); return u.bodies[rid] }
 
+func (u *upstream) total() int { u.mu.Lock(); defer u.mu.Unlock(); return u.calls }
+
 // finished waits until the handler of a request has returned.
 func (u *upstream) finished(rid string) {
 	u.mu.Lock()

@@ -39,7 +39,7 @@ func (c *call) chart(ep *engine.Endpoint) (e *fault.Error, again bool) {
 	if form == c.op.form {
 		return nil, false
 	}
-	d := &c.target.Defaults
+	d := c.defaults
 	o := dialect.Options{
 		Model: ep.Model, Public: c.row.Model, ID: strings.TrimPrefix(c.row.RequestID, "req_"), Created: c.row.At.Unix(), Stream: c.f.stream, StreamUsage: ep.Caps.StreamUsage, Running: runs(ep),
 		AskedUsage: c.f.includeUsage, MaxCompletion: ep.Caps.MaxCompletion, Extras: ep.Caps.Extras || runs(ep), Thoughts: ep.Caps.Thoughts || runs(ep),
@@ -108,7 +108,7 @@ func upstreamForm(ep *engine.Endpoint, op *operation, stream bool) (dialect.Form
 // request makes the request for an endpoint after chart.
 func (c *call) request(ep *engine.Endpoint) h1.Request {
 	if c.way.tr == nil {
-		d := &c.target.Defaults
+		d := c.defaults
 		if c.op.plain {
 			d = &engine.Defaults{}
 		}
@@ -123,7 +123,7 @@ func (c *call) request(ep *engine.Endpoint) h1.Request {
 	}
 	return h1.Request{
 		Address: h1.Address{Network: ep.Network, Addr: ep.Addr, TLS: ep.TLS, Name: ep.Host}, Method: "POST", Path: path, Host: ep.Host, Auth: ep.Auth.Reveal(), AuthName: ep.AuthName, Headers: ep.Headers,
-		Type: "application/json", RequestID: c.row.RequestID, Body: c.pieces, First: firstWhole,
+		Type: "application/json", RequestID: c.row.RequestID, Body: c.pieces, First: c.patienceFirst(firstWhole),
 	}
 }
 

@@ -161,6 +161,9 @@ func (s *endpointState) learn(o *Outcome, probe bool, now time.Time) (m Move, mo
 	}
 	w.failed++
 	s.failures++
+	if o.RetryAfter > 0 { // a 503 that says when to come back
+		s.cool.Store(now.Add(min(o.RetryAfter, breakerLast)).UnixNano())
+	}
 	s.note(o, now)
 	opens := s.opens.Load()
 	switch {

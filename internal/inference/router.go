@@ -185,5 +185,19 @@ func (r *Router) Resolve(tenant, model string) (*Target, error) {
 	return nil, ErrModelNotFound.With("there is no model %q", model)
 }
 
+// Route finds the target of a route by its id or one of its names; nil if there is none, or if it is switched off. A deployment is no route.
+func (r *Router) Route(tenant, ref string) *Target {
+	v := r.view.Load()
+	if t := v.targets[routeKey{tenant, ref}]; t != nil && t.Model.Route != "" {
+		return t
+	}
+	for k, t := range v.targets {
+		if k.tenant == tenant && t.Model.Route == ref && ref != "" {
+			return t
+		}
+	}
+	return nil
+}
+
 // Models lists the models that a tenant may call, sorted by name. The slice must not be changed.
 func (r *Router) Models(tenant string) []ModelInfo { return r.view.Load().models[tenant] }

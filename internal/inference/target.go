@@ -390,3 +390,6 @@ func (i *endpointInfo) tell(m Move, f func(Move)) {
 	m.Tenant, m.Deployment, m.Name, m.Replica = i.tenant, i.deployment, i.name, i.replica
 	f(m)
 }
+
+// Name is the name of the attempt's deployment.
+func (a Attempt) Name() string { return a.info.name }
