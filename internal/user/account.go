@@ -157,7 +157,7 @@ func (s *Service) change(ctx context.Context, uid string, f func(*User, time.Tim
 		uid = p.UserID
 	}
 	var u User
-	err := s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err := s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := lockTenant(ctx, tx, p.TenantID, now); err != nil {
 			return err
 		}
@@ -265,7 +265,7 @@ func (s *Service) Delete(ctx context.Context, uid string) error {
 		return ErrSelf.With("you cannot delete your own account")
 	}
 	now := s.Now()
-	return s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := lockTenant(ctx, tx, p.TenantID, now); err != nil {
 			return err
 		}

@@ -31,6 +31,9 @@ func (s *Service) Routes(api web.API, _ *web.Mux) {
 	s.userRoutes(api)
 	s.keyRoutes(api)
 	s.limitRoutes(api)
+	s.tenantRoutes(api)
+	s.projectRoutes(api)
+	s.inviteRoutes(api)
 }
 
 type authConfig struct {

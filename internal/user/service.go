@@ -173,8 +173,14 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		}
 	}()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.watchGrants(ctx)
+	}()
 	err := s.verifier.Run(ctx)
 	<-done
+	<-ended
 	return err
 }
 
@@ -198,7 +204,7 @@ func (s *Service) publish(ctx context.Context, tx *db.Tx, tenant string, e event
 func (s *Service) Changes(ctx context.Context, since int64) (Changes, error) {
 	const page = 5000
 	c := Changes{Version: since}
-	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
+	err := s.across().Read(ctx, func(ctx context.Context, q *db.Query) error {
 		now, err := counter(ctx, q, "rights")
 		if err != nil {
 			return err
@@ -273,7 +279,7 @@ func (s *Service) grants(ctx context.Context, q db.Querier, keys []keyRow, since
 // KeyByHash implements API.
 func (s *Service) KeyByHash(ctx context.Context, hash string) (KeyGrant, error) {
 	var g KeyGrant
-	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
+	err := s.across().Read(ctx, func(ctx context.Context, q *db.Query) error {
 		k, err := keyByHash(ctx, q, hash)
 		if isNoRow(err) {
 			return ErrInvalidKey
@@ -291,7 +297,7 @@ func (s *Service) KeyByHash(ctx context.Context, hash string) (KeyGrant, error) 
 // Session implements API.
 func (s *Service) Session(ctx context.Context, sid string) (auth.Principal, error) {
 	var p auth.Principal
-	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
+	err := s.across().Read(ctx, func(ctx context.Context, q *db.Query) error {
 		var err error
 		p, err = sessionPrincipal(ctx, q, sid, s.Now())
 		return err
@@ -302,7 +308,7 @@ func (s *Service) Session(ctx context.Context, sid string) (auth.Principal, erro
 // SigningKeys implements API.
 func (s *Service) SigningKeys(ctx context.Context) ([]PublicKey, error) {
 	var list []PublicKey
-	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
+	err := s.across().Read(ctx, func(ctx context.Context, q *db.Query) error {
 		keys, err := signingKeys(ctx, q)
 		for _, k := range keys {
 			list = append(list, PublicKey{k.kid, k.public, k.state})

@@ -82,12 +82,22 @@ func dropProjectMember(ctx context.Context, tx *db.Tx, tenant, project, userID s
 	return tx.Exec(ctx, `DELETE FROM user_project_member WHERE tenant_id = $1 AND project_id = $2 AND user_id = $3`, tenant, project, userID)
 }
 
-const grantCols = `g.id, g.user_id, COALESCE(s.name, u.email), g.role, g.permission, g.object_kind, g.object_id, g.expires_at, g.created_by, g.created_at FROM user_grant g JOIN user_user u ON u.id = g.user_id LEFT JOIN user_service s ON s.id = u.id `
+const grantCols = `g.id, g.user_id, u.kind, COALESCE(s.name, u.email), g.role, g.permission, g.object_kind, g.object_id, g.expires_at, g.created_by, g.created_at
+	FROM user_grant g JOIN user_user u ON u.id = g.user_id LEFT JOIN user_service s ON s.id = u.id `
 
 func scanGrant(r db.Row) (GrantDetail, error) {
 	var g GrantDetail
+	var o GrantObject
+	var kind string
 	var expires, created int64
-	err := r.Scan(&g.ID, &g.UserID, &g.UserName, &g.Role, &g.Permission, &g.ObjectKind, &g.ObjectID, &expires, &g.CreatedBy, &created)
+	err := r.Scan(&g.ID, &g.Subject.ID, &kind, &g.Subject.Name, &g.Role, &g.Permission, &o.Kind, &o.ID, &expires, &g.CreatedBy, &created)
+	if o.Kind != "" {
+		g.Object = &o
+	}
+	g.Subject.Kind = "user"
+	if kind == "service" {
+		g.Subject.Kind = "service_account"
+	}
 	g.ExpiresAt, g.CreatedAt = db.FromMicro(expires), db.FromMicro(created)
 	return g, err
 }
@@ -101,14 +111,21 @@ func grantByID(ctx context.Context, q db.Querier, tenant, id string) (GrantDetai
 }
 
 // grantsOf lists grants, oldest first; of one account or on one object unless "".
-func grantsOf(ctx context.Context, q db.Querier, tenant, userID, kind, object string, at int64, after string, limit int) ([]GrantDetail, error) {
+func grantsOf(ctx context.Context, q db.Querier, tenant string, f GrantFilter, at int64, after string, limit int) ([]GrantDetail, error) {
 	return db.List(ctx, q, scanGrant, `SELECT `+grantCols+`WHERE g.tenant_id = $1 AND ($2 = '' OR g.user_id = $2) AND ($3 = '' OR g.object_kind = $3) AND ($4 = '' OR g.object_id = $4) AND (g.created_at, g.id) > ($5, $6)
-		ORDER BY g.created_at, g.id LIMIT $7`, tenant, userID, kind, object, at, after, limit)
+		ORDER BY g.created_at, g.id LIMIT $7`, tenant, f.Subject, f.Kind, f.Object, at, after, limit)
 }
 
 func insertGrant(ctx context.Context, tx *db.Tx, tenant string, g GrantDetail) error {
+	var o GrantObject
+	if g.Object != nil {
+		o = *g.Object
+	}
 	_, err := tx.Exec(ctx, `INSERT INTO user_grant (id, tenant_id, user_id, role, permission, object_kind, object_id, expires_at, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		g.ID, tenant, g.UserID, g.Role, g.Permission, g.ObjectKind, g.ObjectID, db.Micro(g.ExpiresAt), g.CreatedBy, db.Micro(g.CreatedAt))
+		g.ID, tenant, g.Subject.ID, g.Role, g.Permission, o.Kind, o.ID, db.Micro(g.ExpiresAt), g.CreatedBy, db.Micro(g.CreatedAt))
+	if errors.Is(err, db.ErrDuplicate) {
+		return ErrGrantTaken.Wrap(err)
+	}
 	return err
 }
 
@@ -117,9 +134,16 @@ func deleteGrant(ctx context.Context, tx *db.Tx, tenant, id string) error {
 	return err
 }
 
-// endGrants deletes grants whose time is over and returns whose they were.
-func endGrants(ctx context.Context, tx *db.Tx, now time.Time) ([]account, error) {
-	return db.List(ctx, tx, func(r db.Row) (a account, err error) { return a, r.Scan(&a.tenant, &a.user) }, `DELETE FROM user_grant WHERE expires_at > 0 AND expires_at <= $1 RETURNING tenant_id, user_id`, db.Micro(now))
+// endedGrant is a grant whose time is over.
+type endedGrant struct {
+	id  string
+	who account
+}
+
+// endGrants deletes grants whose time is over and returns them.
+func endGrants(ctx context.Context, tx *db.Tx, now time.Time) ([]endedGrant, error) {
+	return db.List(ctx, tx, func(r db.Row) (g endedGrant, err error) { return g, r.Scan(&g.id, &g.who.tenant, &g.who.user) },
+		`DELETE FROM user_grant WHERE expires_at > 0 AND expires_at <= $1 RETURNING id, tenant_id, user_id`, db.Micro(now))
 }
 
 const invitationCols = `i.id, i.tenant_id, i.email, i.role, COALESCE(r.name, ''), i.projects, i.state, i.mailed, i.invited_by, i.accepted_by, i.expires_at, i.accepted_at, i.created_at, i.rev
@@ -135,6 +159,7 @@ func scanInvitation(r db.Row) (Invitation, error) {
 	if i.RoleName == "" {
 		i.RoleName = string(i.Role)
 	}
+	i.Roles = []Role{i.Role}
 	i.ExpiresAt, i.AcceptedAt, i.CreatedAt = db.FromMicro(expires), db.FromMicro(accepted), db.FromMicro(created)
 	return i, json.Unmarshal([]byte(projects), &i.Projects)
 }
@@ -203,6 +228,7 @@ func scanService(r db.Row) (ServiceAccount, error) {
 	if a.RoleName == "" {
 		a.RoleName = string(a.Role)
 	}
+	a.Roles = []Role{a.Role}
 	a.CreatedAt, a.UpdatedAt = db.FromMicro(created), db.FromMicro(updated)
 	return a, err
 }

@@ -18,13 +18,13 @@ func firstSlug(t Tenant) string {
 	return strings.ReplaceAll(t.ID, "_", "-")
 }
 
-const tenantCols = `t.id, t.slug, t.name, t.status, t.purging_at, COALESCE(m.role, ''), (SELECT COUNT(*) FROM user_member n JOIN user_user u ON u.id = n.user_id WHERE n.tenant_id = t.id AND u.kind = 'person'), t.created_at, t.updated_at, t.rev
+const tenantCols = `t.id, t.slug, t.name, t.status, t.timezone, t.purging_at, COALESCE(m.role, ''), (SELECT COUNT(*) FROM user_member n JOIN user_user u ON u.id = n.user_id WHERE n.tenant_id = t.id AND u.kind = 'person'), t.created_at, t.updated_at, t.rev
 	FROM user_tenant t LEFT JOIN user_member m ON m.tenant_id = t.id AND m.user_id = $1 `
 
 func scanTenant(r db.Row) (TenantDetail, error) {
 	var t TenantDetail
 	var purging, created, updated int64
-	err := r.Scan(&t.ID, &t.Slug, &t.Name, &t.Status, &purging, &t.Role, &t.Members, &created, &updated, &t.Rev)
+	err := r.Scan(&t.ID, &t.Slug, &t.Name, &t.Status, &t.Timezone, &purging, &t.Role, &t.Members, &created, &updated, &t.Rev)
 	if purging > 0 {
 		t.Status = TenantPurging
 	}
@@ -50,7 +50,7 @@ func updateTenant(ctx context.Context, tx *db.Tx, t TenantDetail) error {
 	if t.Status == TenantPurging {
 		status, purging = TenantSuspended, db.Micro(t.UpdatedAt)
 	}
-	n, err := tx.Exec(ctx, `UPDATE user_tenant SET slug = $3, name = $4, status = $5, purging_at = $6, updated_at = $7, rev = rev + 1 WHERE id = $1 AND rev = $2`, t.ID, t.Rev, t.Slug, t.Name, status, purging, db.Micro(t.UpdatedAt))
+	n, err := tx.Exec(ctx, `UPDATE user_tenant SET slug = $3, name = $4, status = $5, purging_at = $6, updated_at = $7, timezone = $8, rev = rev + 1 WHERE id = $1 AND rev = $2`, t.ID, t.Rev, t.Slug, t.Name, status, purging, db.Micro(t.UpdatedAt), t.Timezone)
 	if errors.Is(err, db.ErrDuplicate) {
 		return ErrTenantTaken.Wrap(err)
 	}
@@ -93,6 +93,7 @@ func scanMember(r db.Row) (Member, error) {
 	if m.RoleName == "" {
 		m.RoleName = string(m.Role)
 	}
+	m.Roles = []Role{m.Role}
 	var p Profile
 	err := json.Unmarshal([]byte(profile), &p)
 	m.Name = strings.TrimSpace(p.FirstName + " " + p.LastName)

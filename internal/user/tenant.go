@@ -28,6 +28,7 @@ var (
 	ErrRoleBuiltIn        = fault.New(fault.Conflict, "user.role_built_in", "built-in roles stay as they are").WithHint("Make a role of your own with the permissions you want")
 	ErrMoreThanOwn        = fault.New(fault.Forbidden, "user.more_than_own", "nobody gives rights that they do not hold")
 	ErrGrantNotFound      = fault.New(fault.NotFound, "user.grant_not_found", "there is no such grant")
+	ErrGrantTaken         = fault.New(fault.Conflict, "user.grant_taken", "the account has this grant already")
 	ErrGrantFields        = fault.New(fault.Invalid, "user.grant_invalid", "some fields of the grant are wrong")
 	ErrProjectNotFound    = fault.New(fault.NotFound, "user.project_not_found", "there is no such project")
 	ErrProjectFields      = fault.New(fault.Invalid, "user.project_invalid", "some fields of the project are wrong")
@@ -57,6 +58,7 @@ type TenantDetail struct {
 	Slug      string       `json:"slug"`
 	Name      string       `json:"name"`
 	Status    TenantStatus `json:"status" enum:"active,suspended,purging"`
+	Timezone  string       `json:"timezone" doc:"IANA name; days and months of budgets and statements are counted in it"`
 	Role      string       `json:"role,omitempty" doc:"The caller's role in it"`
 	Current   bool         `json:"current" doc:"The caller's session acts in it"`
 	Members   int64        `json:"members"`
@@ -74,8 +76,26 @@ type NewTenant struct {
 
 // TenantPatch changes parts of an organisation.
 type TenantPatch struct {
-	Name *string `json:"name,omitempty" maxLength:"100"`
-	Slug *string `json:"slug,omitempty" maxLength:"63"`
+	Name     *string `json:"name,omitempty" maxLength:"100"`
+	Slug     *string `json:"slug,omitempty" maxLength:"63"`
+	Timezone *string `json:"timezone,omitempty" maxLength:"64"`
+}
+
+// RoleInput names the role of an account: it holds one in an organisation. A list of one is taken too.
+type RoleInput struct {
+	Role  string   `json:"role,omitempty" maxLength:"100" doc:"Built-in name or id of a custom role"`
+	Roles []string `json:"roles,omitempty" maxItems:"1" doc:"The same as a list of one"`
+}
+
+// one is the role that was named; otherwise def.
+func (r RoleInput) one(def string) string {
+	switch {
+	case len(r.Roles) > 0:
+		return r.Roles[0]
+	case r.Role != "":
+		return r.Role
+	}
+	return def
 }
 
 // Member is an account in one organisation.
@@ -86,6 +106,7 @@ type Member struct {
 	Name        string    `json:"name"`
 	Role        Role      `json:"role" doc:"Built-in name or id of a custom role"`
 	RoleName    string    `json:"role_name"`
+	Roles       []Role    `json:"roles"`
 	Status      Status    `json:"status" enum:"active,suspended"`
 	Shared      bool      `json:"shared" doc:"Belongs to other organisations too"`
 	LastLoginAt time.Time `json:"last_login_at,omitzero"`
@@ -94,7 +115,7 @@ type Member struct {
 
 // MemberPatch changes a membership.
 type MemberPatch struct {
-	Role   *string `json:"role,omitempty"`
+	RoleInput
 	Status *string `json:"status,omitempty" enum:"active,suspended"`
 }
 
@@ -104,6 +125,7 @@ type Invitation struct {
 	Email      string    `json:"email"`
 	Role       Role      `json:"role"`
 	RoleName   string    `json:"role_name"`
+	Roles      []Role    `json:"roles"`
 	Projects   []string  `json:"projects" doc:"Ids of projects that come with the membership"`
 	State      string    `json:"state" enum:"pending,accepted,revoked,expired"`
 	Mailed     bool      `json:"mailed" doc:"A mail with the link was handed to the mail server"`
@@ -119,15 +141,16 @@ type Invitation struct {
 // MadeInvitation is a new invitation with its link: the only time it is shown.
 type MadeInvitation struct {
 	Invitation
-	Token string `json:"token"`
-	Link  string `json:"link" doc:"Page of the console that accepts it"`
+	Token     string `json:"token"`
+	AcceptURL string `json:"accept_url" doc:"Page of the console that accepts it"`
 }
 
 // NewInvitation is what an invitation is made from.
 type NewInvitation struct {
-	Email    string   `json:"email" maxLength:"254"`
-	Role     string   `json:"role,omitempty" doc:"Default: developer"`
-	Projects []string `json:"projects,omitempty" maxItems:"100"`
+	Email string `json:"email" maxLength:"254"`
+	RoleInput
+	Projects  []string  `json:"projects,omitempty" maxItems:"100" doc:"Ids of projects that come with the membership"`
+	ExpiresAt time.Time `json:"expires_at,omitempty" format:"date-time" required:"false" doc:"Default: in 7 days; at most 90"`
 }
 
 // InvitationView is what the holder of a token sees before they accept.
@@ -152,7 +175,7 @@ type RoleDetail struct {
 	Name        string    `json:"name"`
 	Description string    `json:"description"`
 	Permissions []string  `json:"permissions"`
-	BuiltIn     bool      `json:"built_in"`
+	BuiltIn     bool      `json:"builtin"`
 	Members     int64     `json:"members"`
 	CreatedAt   time.Time `json:"created_at,omitzero"`
 	UpdatedAt   time.Time `json:"updated_at,omitzero"`
@@ -175,33 +198,52 @@ type RolePatch struct {
 
 // PermissionDetail is one permission and who holds it.
 type PermissionDetail struct {
-	ID    string   `json:"id"`
+	Name  string   `json:"name"`
+	Title string   `json:"title"`
+	Group string   `json:"group" doc:"The service that it belongs to"`
 	Roles []string `json:"roles" doc:"Built-in roles that hold it"`
 	Own   bool     `json:"own" doc:"The caller holds it, and may give it"`
 }
 
-// GrantDetail gives a role or one permission to an account, on one object or on the whole organisation.
-type GrantDetail struct {
-	ID         string    `json:"id"`
-	UserID     string    `json:"user_id"`
-	UserName   string    `json:"user_name"`
-	Role       string    `json:"role,omitempty"`
-	Permission string    `json:"permission,omitempty"`
-	ObjectKind string    `json:"object_kind,omitempty" doc:"model, deployment, provider, project ...; empty = the whole organisation"`
-	ObjectID   string    `json:"object_id,omitempty"`
-	ExpiresAt  time.Time `json:"expires_at,omitzero"`
-	CreatedBy  string    `json:"created_by"`
-	CreatedAt  time.Time `json:"created_at"`
+// GrantSubject is who a grant is for.
+type GrantSubject struct {
+	Kind string `json:"kind" enum:"user,service_account"`
+	ID   string `json:"id" maxLength:"100"`
+	Name string `json:"name,omitempty" readOnly:"true" doc:"Address of a person, name of a service account"`
 }
 
-// NewGrant is what a grant is made from: a role or a permission, not both.
+// GrantObject is what a grant is on.
+type GrantObject struct {
+	Kind string `json:"kind" enum:"model,deployment,provider,route,key,project"`
+	ID   string `json:"id" maxLength:"256"`
+}
+
+// GrantDetail gives a role or one permission to an account, on one object or on the whole organisation.
+type GrantDetail struct {
+	ID         string       `json:"id"`
+	Subject    GrantSubject `json:"subject"`
+	Role       string       `json:"role,omitempty"`
+	Permission string       `json:"permission,omitempty"`
+	Object     *GrantObject `json:"object" doc:"null = the whole organisation"`
+	ExpiresAt  time.Time    `json:"expires_at,omitzero"`
+	CreatedBy  string       `json:"created_by"`
+	CreatedAt  time.Time    `json:"created_at"`
+}
+
+// NewGrant is what a grant is made from: a role or a permission, not both. On an object only a permission of its service.
 type NewGrant struct {
-	UserID     string    `json:"user_id" maxLength:"100" doc:"A member or a service account"`
-	Role       string    `json:"role,omitempty" maxLength:"100"`
-	Permission string    `json:"permission,omitempty" maxLength:"100"`
-	ObjectKind string    `json:"object_kind,omitempty" maxLength:"40" pattern:"^[a-z_]*$"`
-	ObjectID   string    `json:"object_id,omitempty" maxLength:"256"`
-	ExpiresAt  time.Time `json:"expires_at,omitempty" format:"date-time" required:"false"`
+	Subject    GrantSubject `json:"subject"`
+	Role       string       `json:"role,omitempty" maxLength:"100"`
+	Permission string       `json:"permission,omitempty" maxLength:"100"`
+	Object     *GrantObject `json:"object,omitempty"`
+	ExpiresAt  time.Time    `json:"expires_at,omitempty" format:"date-time" required:"false"`
+}
+
+// GrantFilter narrows the list of grants.
+type GrantFilter struct {
+	Subject, Kind, Object string
+	Limit                 int
+	After                 string
 }
 
 // Project is a part of an organisation that keys and usage are counted on.
@@ -249,6 +291,7 @@ type ServiceAccount struct {
 	ProjectID   string    `json:"project_id,omitempty" doc:"Project of the keys that are made for it"`
 	Role        Role      `json:"role"`
 	RoleName    string    `json:"role_name"`
+	Roles       []Role    `json:"roles"`
 	Status      Status    `json:"status" enum:"active,suspended"`
 	Keys        int64     `json:"keys" doc:"Keys that are not revoked"`
 	CreatedBy   string    `json:"created_by"`
@@ -261,15 +304,17 @@ type ServiceAccount struct {
 type NewServiceAccount struct {
 	Name        string `json:"name" maxLength:"64"`
 	Description string `json:"description,omitempty" maxLength:"500"`
-	Role        string `json:"role,omitempty" doc:"Default: developer"`
+	ProjectID   string `json:"project_id,omitempty" maxLength:"100" doc:"Id or short name; keys made for it belong to this project unless they say otherwise"`
+	RoleInput
 }
 
 // ServiceAccountPatch changes parts of a service account.
 type ServiceAccountPatch struct {
 	Name        *string `json:"name,omitempty" maxLength:"64"`
 	Description *string `json:"description,omitempty" maxLength:"500"`
-	Role        *string `json:"role,omitempty"`
+	ProjectID   *string `json:"project_id,omitempty" maxLength:"100"`
 	Status      *string `json:"status,omitempty" enum:"active,suspended"`
+	RoleInput
 }
 
 const (

@@ -184,11 +184,26 @@ func (s *Server) authorize(r *http.Request, permission string) (context.Context,
 	ctx = auth.With(ctx, p)
 	notePrincipal(ctx, p)
 	if permission != SignedIn {
-		if err := auth.Need(ctx, permission); err != nil {
+		if err := auth.Need(ctx, permission, objects(p, r.URL.Path)...); err != nil {
 			return nil, err
 		}
 	}
 	return ctx, nil
+}
+
+// objects are the things that a path names, for callers who hold grants on single objects: /inference/deployments/dep_1/start is about the deployment dep_1. Only ids count; a name is not an id.
+func objects(p auth.Principal, path string) []auth.Object {
+	if len(p.Grants) == 0 {
+		return nil
+	}
+	var list []auth.Object
+	segments := strings.Split(strings.TrimPrefix(path, Prefix+"/"), "/")
+	for i := range len(segments) - 1 {
+		if kind, ok := strings.CutSuffix(segments[i], "s"); ok {
+			list = append(list, auth.Object{Kind: kind, ID: segments[i+1]})
+		}
+	}
+	return list
 }
 
 type (
