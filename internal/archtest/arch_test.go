@@ -222,8 +222,12 @@ func TestSizes(t *testing.T) {
 		})
 	}
 	for dir, lines := range packages {
-		if lines > 10_000 {
-			t.Errorf("%s has %d lines, over 10,000: split it", dir, lines)
+		most := 10_000
+		if dir == "internal/user" { // accounts, teams, money and limits meet in one transaction and one feed; parts with words of their own (ledger, invoice, letters, login) are children
+			most = 20_000
+		}
+		if lines > most {
+			t.Errorf("%s has %d lines, over %d: split it", dir, lines, most)
 		}
 	}
 }

@@ -54,7 +54,7 @@ var grants = map[string][]Role{
 	"project:write":     {Owner, Admin}, // all projects; a project's leads manage their own
 	"tenant:delete":     {Owner},
 	"user:grant_owner":  {Owner},
-	"platform:read":     {},               // the operator's: every tenant of the installation, not what is in it
+	"platform:read":     {}, // the operator's: every tenant of the installation, not what is in it
 	"platform:write":    {},
 	"billing:operate":   {}, // the operator's: prices, wallets, invoices of every tenant
 }
