@@ -10,20 +10,20 @@ type Form string
 
 // The forms.
 const (
-	Chat            Form = "chat"              // OpenAI chat completions
-	Completion      Form = "completion"        // OpenAI completions
-	Responses       Form = "responses"         // OpenAI responses
-	Embeddings      Form = "embeddings"        // OpenAI embeddings
-	Moderations     Form = "moderations"       // OpenAI moderations
-	Messages        Form = "messages"          // Anthropic messages
-	Count           Form = "count"             // Anthropic count_tokens
-	Generate        Form = "generate"          // Gemini generateContent
-	EmbedContents   Form = "embed_contents"    // Gemini batchEmbedContents
-	GeminiCount     Form = "gemini_count"      // Gemini countTokens
-	Tokenize        Form = "tokenize"          // vLLM's and our engine's /tokenize
-	Rerank          Form = "rerank"            // Jina's and vLLM's
-	RerankCohere    Form = "rerank_cohere"     // Cohere's second version
-	RerankUpstream  Form = "rerank_upstream"   // what rerankers under an OpenAI-like address take
+	Chat           Form = "chat"            // OpenAI chat completions
+	Completion     Form = "completion"      // OpenAI completions
+	Responses      Form = "responses"       // OpenAI responses
+	Embeddings     Form = "embeddings"      // OpenAI embeddings
+	Moderations    Form = "moderations"     // OpenAI moderations
+	Messages       Form = "messages"        // Anthropic messages
+	Count          Form = "count"           // Anthropic count_tokens
+	Generate       Form = "generate"        // Gemini generateContent
+	EmbedContents  Form = "embed_contents"  // Gemini batchEmbedContents
+	GeminiCount    Form = "gemini_count"    // Gemini countTokens
+	Tokenize       Form = "tokenize"        // vLLM's and our engine's /tokenize
+	Rerank         Form = "rerank"          // Jina's and vLLM's
+	RerankCohere   Form = "rerank_cohere"   // Cohere's second version
+	RerankUpstream Form = "rerank_upstream" // what rerankers under an OpenAI-like address take
 )
 
 // ErrNoTranslation is returned by New for a pair of forms that have no common meaning.
@@ -110,6 +110,18 @@ func New(client, upstream Form, o Options) (Translator, error) {
 		return &chatToMessages{o: o}, nil
 	case client == Messages && upstream == Chat:
 		return &messagesToChat{o: o}, nil
+	case client == Responses && upstream == Chat:
+		return &responsesToChat{o: o}, nil
+	case client == Chat && upstream == Generate:
+		return &chatToGenerate{o: o}, nil
+	case (client == Responses || client == Messages) && (upstream == Messages || upstream == Generate):
+		return newChain(client, upstream, o)
+	case client == Embeddings && upstream == EmbedContents:
+		return &embedToGemini{o: o}, nil
+	case (client == Rerank || client == RerankCohere) && upstream == RerankUpstream:
+		return &rerank{o: o, second: client == RerankCohere}, nil
+	case client == Count && (upstream == Tokenize || upstream == GeminiCount):
+		return &count{o: o, gemini: upstream == GeminiCount}, nil
 	}
 	return nil, ErrNoTranslation
 }
