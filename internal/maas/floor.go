@@ -8,13 +8,14 @@ import (
 	"maas/internal/platform/event"
 	"maas/internal/platform/job"
 	"maas/internal/platform/object"
+	"maas/internal/platform/replay"
 	"maas/internal/platform/seal"
 	"maas/internal/platform/web"
 )
 
 // floorMigrations are the schemas that no service owns.
 func floorMigrations() []schema {
-	return []schema{{"job", job.Migrations}, {"event", event.Migrations}, {"seal", seal.Migrations}, {"object", object.Migrations}}
+	return []schema{{"job", job.Migrations}, {"event", event.Migrations}, {"seal", seal.Migrations}, {"object", object.Migrations}, {"replay", replay.Migrations}}
 }
 
 // startFloor adds what every process runs, whatever its services: background work, delivery of events, metrics, the level of logs.
@@ -26,6 +27,9 @@ func (p *Process) startFloor(context.Context) error {
 	worker := &job.Worker{DB: p.db.System(), Registry: p.jobs, Log: p.tel.Log.With("component", "job"), Lanes: lanes, Metrics: p.tel.Registry}
 	relay := &event.Relay{DB: p.db.System(), Registry: p.events, Log: p.tel.Log.With("component", "event"), Metrics: p.tel.Registry}
 	relay.Jobs(p.jobs)
+	repeated := &replay.Store{DB: p.db, Seal: p.seal, Now: p.opt.Now}
+	repeated.Jobs(p.jobs)
+	p.server.SetReplay(repeated.Serve)
 	p.loops = append(p.loops, loop{"jobs", worker.Run}, loop{"events", relay.Run})
 	job.Routes(p.server.API(), p.db)
 	p.opsRoutes(p.server.API())

@@ -114,11 +114,7 @@ var configureHuma = sync.OnceFunc(func() {
 
 // newAPI sets huma up on mux. See RFC 9457 for the error form and api.md for the choices.
 func newAPI(s *Server, mux *http.ServeMux, version string) API {
-	huma.ValidateStrictCasing = true // else {"role":"a","ROLE":"admin"} passes the check and decodes as admin
-	huma.NewErrorWithContext = humaError
-	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		return humaError(nil, status, msg, errs...)
-	}
+	configureHuma()
 	c := huma.DefaultConfig("maas", version)
 	c.CreateHooks = nil // no $schema in bodies
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""

@@ -46,6 +46,7 @@ type Server struct {
 	forward      map[string]http.Handler // /api/v1/<segment> of services that run in other processes
 	hot          map[string]bool         // segments that the lean loop of package front serves where it can
 	version      []string                // header value
+	replay       func(http.ResponseWriter, *http.Request, auth.Principal, http.Handler)
 	draining     atomic.Bool
 
 	mu    sync.Mutex // guards ready
@@ -80,6 +81,11 @@ func (s *Server) Mux() *Mux { return &Mux{s, s.mux} }
 
 // SetAuthenticator sets who reads credentials. Call it before Serve.
 func (s *Server) SetAuthenticator(a Authenticator) { s.authenticate = a }
+
+// SetReplay sets what answers the requests of signed-in callers that carry an Idempotency-Key; it calls the handler for those it has not seen. Before serving.
+func (s *Server) SetReplay(f func(http.ResponseWriter, *http.Request, auth.Principal, http.Handler)) {
+	s.replay = f
+}
 
 // Mount serves everything under /segment with h. Dispatch is by the first path segment and not by one big ServeMux: patterns of different dialects overlap, which panics there.
 func (s *Server) Mount(segment string, h http.Handler) { s.first[segment] = h }
@@ -212,7 +218,19 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		WriteProblem(w, r, ErrNotFound.With("there is no %s", r.URL.Path))
 		return
 	}
+	if s.replay != nil && r.Method == http.MethodPost && r.Header.Get("Idempotency-Key") != "" && repeatable(r.Header.Get("Content-Type")) {
+		if p, err := s.authenticate(r.Context(), r); err == nil { // callers without a credential have nothing to repeat; a wrong one is refused behind this
+			s.replay(w, r, p, s.mux)
+			return
+		}
+	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// repeatable: JSON or no body at all. Uploads have a way of their own to go on.
+func repeatable(contentType string) bool {
+	kind, _, _ := strings.Cut(contentType, ";")
+	return kind == "" || strings.TrimSpace(kind) == "application/json"
 }
 
 // Document returns the OpenAPI 3.1 document as YAML: what api/openapi.yaml holds.
