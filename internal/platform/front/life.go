@@ -25,7 +25,11 @@ type Life struct {
 type hook struct {
 	id int
 	f  func()
+	e  Ender
 }
+
+// Ender is told of the end of a Life.
+type Ender interface{ Ended() }
 
 type pair struct{ key, value any }
 
@@ -82,28 +86,47 @@ func (l *Life) Value(key any) any {
 
 // AfterFunc runs f in its own goroutine once the life has ended; stop keeps it from being run and reports whether it did. Package context uses it for what it derives from a Life.
 func (l *Life) AfterFunc(f func()) (stop func() bool) {
+	id := l.add(hook{f: f})
+	return func() bool { return l.Untell(id) }
+}
+
+// Tell is AfterFunc without an allocation: e.Ended is called in a goroutine of its own. The number is for Untell.
+func (l *Life) Tell(e Ender) int { return l.add(hook{e: e}) }
+
+// Untell keeps what Tell or AfterFunc named from being called and reports whether it did.
+func (l *Life) Untell(id int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.hooks, func(h hook) bool { return h.id == id })
+	if i < 0 {
+		return false
+	}
+	l.hooks = slices.Delete(l.hooks, i, i+1)
+	return true
+}
+
+func (l *Life) add(h hook) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
-		go f()
-		return func() bool { return false }
+		go h.run()
+		return 0
 	}
 	if l.hooks == nil {
 		l.hooks = l.few[:0]
 	}
 	l.next++
-	id := l.next
-	l.hooks = append(l.hooks, hook{id, f})
-	return func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		i := slices.IndexFunc(l.hooks, func(h hook) bool { return h.id == id })
-		if i < 0 {
-			return false
-		}
-		l.hooks = slices.Delete(l.hooks, i, i+1)
-		return true
+	h.id = l.next
+	l.hooks = append(l.hooks, h)
+	return h.id
+}
+
+func (h hook) run() {
+	if h.e != nil {
+		h.e.Ended()
+		return
 	}
+	h.f()
 }
 
 // end cancels the life. Later calls do nothing.
@@ -118,7 +141,7 @@ func (l *Life) end() {
 		close(l.done)
 	}
 	for _, h := range l.hooks {
-		go h.f()
+		go h.run()
 	}
 	l.hooks = nil
 }

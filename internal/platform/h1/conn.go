@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"maas/internal/platform/front"
 )
 
 const (
@@ -26,6 +28,8 @@ type conn struct {
 	r, w  int
 	used  bool // carried an answer before
 
+	readBy, writeBy time.Time // deadlines as set: moved only when they are off by enough to matter
+
 	text   []byte  // bytes of the last head; reused
 	fields []field // its fields; reused
 }
@@ -41,10 +45,20 @@ type Response struct {
 
 	left  int64 // bytes left of the body, or of the present chunk
 	state bodyState
-	until time.Time // read deadline as set
 
-	mu        sync.Mutex // guards cancelled and the deadline against Cancel
+	ctx  context.Context //nolint:containedctx // its end is watched until Close
+	told int             // number at a teller
+	stop func() bool     // of context.AfterFunc, for contexts that are none
+
+	mu        sync.Mutex // guards the rest and the read deadline against Cancel
+	headed    bool       // the head was read
 	cancelled bool
+}
+
+// teller is a context that tells of its end without a goroutine or an allocation.
+type teller interface {
+	Tell(e front.Ender) int
+	Untell(id int) bool
 }
 
 type bodyState uint8
@@ -60,7 +74,8 @@ const (
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, oneWrite+4<<10); return &b }}
 
-// Do writes the request and reads the answer's head. A connection that was idle and turns out to be dead before the first byte is replaced once, unseen. The caller must call Close on a Response.
+// Do writes the request and reads the answer's head. A connection that was idle and turns out to be dead before the first byte is replaced once, unseen. The caller must call Close on a Response. When ctx ends
+// later, before Close, the answer is cancelled as by Cancel.
 // Errors: ErrConnect, ErrProtocol, ErrBroken, ErrTimeout, or ctx's.
 func (p *Pool) Do(ctx context.Context, q *Request) (*Response, error) {
 	if err := ctx.Err(); err != nil {
@@ -86,11 +101,11 @@ func (p *Pool) Do(ctx context.Context, q *Request) (*Response, error) {
 var errStale = errors.New("stale connection")
 
 func (p *Pool) try(ctx context.Context, c *conn, q *Request) (*Response, error) {
-	a := &Response{pool: p, c: c}
-	stop := context.AfterFunc(ctx, a.abort)
-	defer stop()
+	a := &Response{pool: p, c: c, ctx: ctx}
+	a.watch()
 	reused := c.used
 	fail := func(err error) (*Response, error) {
+		a.unwatch()
 		_ = c.nc.Close()
 		switch {
 		case ctx.Err() != nil:
@@ -101,7 +116,10 @@ func (p *Pool) try(ctx context.Context, c *conn, q *Request) (*Response, error) 
 		return nil, err
 	}
 	c.r, c.w = 0, 0
-	_ = c.nc.SetWriteDeadline(time.Now().Add(p.opt.Write))
+	if by := time.Now().Add(p.opt.Write); by.Sub(c.writeBy) > min(time.Second, p.opt.Write/4) {
+		c.writeBy = by
+		_ = c.nc.SetWriteDeadline(by)
+	}
 	if err := c.write(q); err != nil {
 		return fail(err)
 	}
@@ -109,7 +127,7 @@ func (p *Pool) try(ctx context.Context, c *conn, q *Request) (*Response, error) 
 	if first == 0 {
 		first = 2 * time.Minute
 	}
-	a.deadline(time.Now().Add(first), true)
+	a.deadline(time.Now().Add(first), first)
 	for interim := 0; ; interim++ {
 		if err := a.readHead(); err != nil {
 			return fail(err)
@@ -121,18 +139,56 @@ func (p *Pool) try(ctx context.Context, c *conn, q *Request) (*Response, error) 
 			return fail(ErrProtocol.With("the server sent too many interim answers"))
 		}
 	}
+	a.mu.Lock()
+	a.headed = true
+	gone := a.cancelled
+	a.mu.Unlock()
+	if gone {
+		return fail(ctx.Err())
+	}
 	c.used = true
 	a.begin(q.Method)
 	return a, nil
 }
 
-// abort unblocks Do when its context ends: nothing of this connection is of use then.
-func (a *Response) abort() {
+// watch has Ended called when the context ends.
+func (a *Response) watch() {
+	if t, ok := a.ctx.(teller); ok {
+		a.told = t.Tell(a)
+		return
+	}
+	a.stop = context.AfterFunc(a.ctx, a.Ended)
+}
+
+// unwatch ends that and reports whether the answer had been cancelled.
+func (a *Response) unwatch() bool {
+	if a.stop != nil {
+		a.stop()
+	} else if t, ok := a.ctx.(teller); ok {
+		t.Untell(a.told)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cancelled = true
-	_ = a.c.nc.SetDeadline(time.Unix(1, 0))
+	was := a.cancelled
+	a.cancelled = true // a late call must not touch a connection that others use
+	return was
 }
+
+// Ended implements [front.Ender]: the context has ended. While the head is waited for nothing of this connection is of use; later what the server still says is read as after Cancel.
+func (a *Response) Ended() {
+	a.mu.Lock()
+	headed := a.headed
+	if !headed && !a.cancelled {
+		a.cancelled = true
+		_ = a.c.nc.SetDeadline(past)
+	}
+	a.mu.Unlock()
+	if headed {
+		a.Cancel()
+	}
+}
+
+var past = time.Unix(1, 0)
 
 func (c *conn) write(q *Request) error {
 	buf := buffers.Get().(*[]byte) //nolint:errcheck // the pool holds nothing else
@@ -261,9 +317,10 @@ func (a *Response) Length() int64 {
 	return a.h.length
 }
 
-// deadline moves the read deadline, at most once a second unless forced. A cancelled answer keeps its own.
-func (a *Response) deadline(t time.Time, force bool) {
-	if !force && t.Sub(a.until) < time.Second && t.After(a.until) {
+// deadline sets the read deadline to t, which is wait from now, unless the one that is set lies so near before that it makes no difference. A cancelled answer keeps its own.
+func (a *Response) deadline(t time.Time, wait time.Duration) {
+	c := a.c
+	if early := t.Sub(c.readBy); early >= 0 && early < min(time.Second, wait/8) {
 		return
 	}
 	a.mu.Lock()
@@ -271,8 +328,8 @@ func (a *Response) deadline(t time.Time, force bool) {
 	if a.cancelled {
 		return
 	}
-	a.until = t
-	_ = a.c.nc.SetReadDeadline(t)
+	c.readBy = t
+	_ = c.nc.SetReadDeadline(t)
 }
 
 // Next returns the next piece of the body: it lies in the read buffer and holds until the next call. more says that further bytes are here already, so that a flush can wait. wait bounds how long it waits
@@ -308,7 +365,7 @@ func (a *Response) Next(wait time.Duration) (piece []byte, more bool, err error)
 			}
 		}
 		if !moved {
-			a.deadline(time.Now().Add(wait), wait < 2*time.Second)
+			a.deadline(time.Now().Add(wait), wait)
 			moved = true
 		}
 		if err := a.fill(maxLine); err != nil {
@@ -423,14 +480,11 @@ func (a *Response) Cancel() {
 
 // Close gives the connection back if the answer was read to its end, else closes it.
 func (a *Response) Close() {
-	a.mu.Lock()
-	cancelled := a.cancelled
-	a.cancelled = true // a late Cancel must not touch a connection that others use
-	a.mu.Unlock()
 	if a.done {
 		return
 	}
 	a.done = true
+	cancelled := a.unwatch()
 	c := a.c
 	if a.state == bodyDone && !a.h.close && !cancelled && c.r == c.w {
 		if len(c.buf) > 64<<10 {

@@ -302,6 +302,17 @@ func TestContextEndsTheWaitForTheHead(t *testing.T) {
 // After Cancel the server of net/http sees its client gone and stops; what it wrote until then is read to the end, so that counts agree.
 func TestCancelReadsWhatTheServerWrote(t *testing.T) {
 	t.Parallel()
+	for _, by := range []string{"call", "context"} {
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			testCancel(t, by == "context")
+		})
+	}
+}
+
+func testCancel(t *testing.T, byContext bool) {
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
 	var wrote atomic.Int64
 	finished := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -321,7 +332,7 @@ func TestCancelReadsWhatTheServerWrote(t *testing.T) {
 	defer s.Close()
 	p := NewPool(Options{})
 	defer p.Close()
-	r, err := p.Do(t.Context(), &Request{Address: addressOf(s.URL), Method: "POST", Path: "/", Host: "x", Body: [][]byte{[]byte("{}")}})
+	r, err := p.Do(ctx, &Request{Address: addressOf(s.URL), Method: "POST", Path: "/", Host: "x", Body: [][]byte{[]byte("{}")}})
 	require.NoError(t, err)
 	defer r.Close()
 	var b []byte
@@ -330,7 +341,11 @@ func TestCancelReadsWhatTheServerWrote(t *testing.T) {
 		require.NoError(t, err)
 		b = append(b, piece...)
 	}
-	r.Cancel()
+	if byContext {
+		leave()
+	} else {
+		r.Cancel()
+	}
 	rest, err := body(r)
 	require.NoError(t, err)
 	<-finished
