@@ -45,6 +45,8 @@ type segment struct {
 	file   *os.File
 	size   atomic.Int64 // bytes written
 	open   atomic.Int64 // entries opened in it and not closed: the file stays for them
+	window window       // where the next records go
+	plain  bool         // records are written, not copied into the window: the file ends with the last record
 }
 
 // Journal is the local memory of consumption. Begin, Mark and Close may be called from any goroutine.
@@ -196,12 +198,14 @@ func (j *Journal) recover(numbers []uint64) ([]Orphan, error) {
 		if err != nil {
 			return nil, err
 		}
+		last := 0 // end of the last record; behind it are zeros, or what a crash left torn
 		for at := 0; ; {
 			r, skipped, size := nextRecord(b[at:])
 			if size == 0 {
 				break
 			}
 			at += skipped
+			last = at + size
 			switch r.kind {
 			case kindOpen:
 				open[r.ref] = &Orphan{Open: slices.Clone(r.payload), ref: r.ref}
@@ -222,8 +226,8 @@ func (j *Journal) recover(numbers []uint64) ([]Orphan, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := &segment{number: n, file: f}
-		s.size.Store(int64(len(b)))
+		s := &segment{number: n, file: f, plain: true}
+		s.size.Store(int64(last))
 		j.all = append(j.all, s)
 	}
 	var orphans []Orphan
@@ -244,18 +248,58 @@ func (j *Journal) append(k kind, r ref, payload []byte) error {
 		return fault.ErrInternal.With("a usage record is over %d bytes", maxPayload)
 	}
 	if j.cur.size.Load() > j.most {
+		full := j.cur
 		if err := j.newSegment(j.cur.number + 1); err != nil {
 			return ErrFull.Wrap(err)
 		}
+		_ = full.end() // zeros at its end cost nothing but space until it is shipped
 	}
 	j.buf = appendRecord(j.buf[:0], k, r, payload)
-	n, err := j.cur.file.Write(j.buf)
-	j.cur.size.Add(int64(n)) // a torn record stays and is stepped over
-	if err != nil {
+	if err := j.cur.write(j.buf); err != nil {
 		return ErrFull.Wrap(err)
 	}
 	j.dirty.Store(true)
 	return nil
+}
+
+// write puts a record behind the last one. The file may be longer, with zeros; size counts what is written.
+func (s *segment) write(b []byte) error {
+	at := s.size.Load()
+	if !s.plain {
+		room := s.window.room(at, len(b))
+		if room == nil {
+			err := s.window.open(s.file, at)
+			switch {
+			case errors.Is(err, errors.ErrUnsupported):
+				if err := s.file.Truncate(at); err != nil {
+					return err
+				}
+				s.plain = true
+			case err != nil:
+				return err
+			default:
+				room = s.window.room(at, len(b))
+			}
+		}
+		if room != nil {
+			copy(room, b)
+			s.size.Add(int64(len(b)))
+			return nil
+		}
+	}
+	n, err := s.file.Write(b)
+	s.size.Add(int64(n)) // a torn record stays and is stepped over
+	return err
+}
+
+// end gives back the memory of a segment that gets no more records, and cuts the zeros off.
+func (s *segment) end() error {
+	s.window.close()
+	if s.plain {
+		return nil
+	}
+	s.plain = true
+	return s.file.Truncate(s.size.Load())
 }
 
 // Begin opens an entry: ErrFull when it cannot be written, and then the request must not run.
@@ -361,7 +405,8 @@ func (j *Journal) Stop() error {
 		return nil
 	}
 	j.closed = true
-	err := j.cur.file.Sync()
+	err := j.cur.end()
+	err = errors.Join(err, j.cur.file.Sync())
 	for _, s := range j.all {
 		err = errors.Join(err, s.file.Close())
 	}

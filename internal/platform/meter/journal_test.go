@@ -104,9 +104,9 @@ func TestCrashLeavesOrphansWithTheirLastMark(t *testing.T) {
 	require.NoError(t, a.Mark([]byte("a2")))
 	require.True(t, b.Close([]byte("B")))
 	// no Stop: the process is gone; its last write was torn
-	f, err := os.OpenFile(j.path(1), os.O_WRONLY|os.O_APPEND, 0)
+	f, err := os.OpenFile(j.path(1), os.O_WRONLY, 0)
 	require.NoError(t, err)
-	_, err = f.Write(appendRecord(nil, kindClose, ref{1, 99}, []byte("torn"))[:20])
+	_, err = f.WriteAt(appendRecord(nil, kindClose, ref{1, 99}, []byte("torn"))[:20], j.cur.size.Load())
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 
@@ -174,10 +174,11 @@ func TestFullDiskRefusesNewEntriesAndKeepsClosedOnes(t *testing.T) {
 	require.NoError(t, err)
 	good := j.cur.file
 	j.cur.file = full
+	j.cur.window.close()
 	_, err = j.Begin([]byte("x"))
 	require.ErrorIs(t, err, ErrFull)
 	require.True(t, e.Close([]byte("row")))
-	j.cur.file = good
+	j.cur.file, j.cur.plain = good, false
 	s := &sink{}
 	j.writeLate()
 	require.NoError(t, j.Flush(t.Context(), s.send))
@@ -305,4 +306,43 @@ func BenchmarkEntry(b *testing.B) {
 		e.Close(row)
 	}
 	_ = j.Stop()
+}
+
+// A segment of many windows is read back whole, by this process and by one that finds it with zeros at its end; once shipped, its file goes.
+func TestManyWindows(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, _, err := Open(dir)
+	require.NoError(t, err)
+	j.most = 3 << 20
+	row := bytes.Repeat([]byte("0123456789abcde\x00"), 60)
+	const rows = 8000
+	for i := range rows {
+		e, err := j.Begin(nil)
+		require.NoError(t, err)
+		e.Close(append(fmt.Appendf(nil, "%d ", i), row...))
+	}
+	files, err := segmentsIn(dir)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(files), 3)
+	// no Stop: the process is gone
+	j2, orphans, err := Open(dir)
+	require.NoError(t, err)
+	require.Empty(t, orphans)
+	require.Equal(t, int64(rows), j2.Lag())
+	s := &sink{}
+	require.NoError(t, j2.Flush(t.Context(), s.send))
+	require.Len(t, s.rows, rows)
+	for i, r := range s.rows {
+		if r != fmt.Sprintf("%d %s", i, row) {
+			t.Fatalf("row %d reads %.40q", i, r)
+		}
+	}
+	files, err = segmentsIn(dir)
+	require.NoError(t, err)
+	require.Len(t, files, 1, "shipped segments are removed")
+	require.NoError(t, j2.Stop())
+	info, err := os.Stat(j2.path(files[0]))
+	require.NoError(t, err)
+	require.Equal(t, j2.cur.size.Load(), info.Size(), "no zeros are left behind")
 }
