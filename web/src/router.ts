@@ -3,6 +3,7 @@ import type { Area, Key } from './i18n'
 import { homeRoutes } from './areas/home/routes'
 import { userRoutes } from './areas/user/routes'
 import { tenantRoutes } from './areas/tenant/routes'
+import { billingRoutes } from './areas/billing/routes'
 import { modelRoutes } from './areas/model/routes'
 import { inferenceRoutes } from './areas/inference/routes'
 import { opsRoutes } from './areas/ops/routes'
@@ -30,6 +31,7 @@ export const routes: RouteRecordRaw[] = [
   ...homeRoutes,
   ...userRoutes,
   ...tenantRoutes,
+  ...billingRoutes,
   ...modelRoutes,
   ...inferenceRoutes,
   ...opsRoutes,

@@ -1,27 +1,20 @@
-// Shapes of prices, wallets, budgets, statements and limits. Money is whole micro-units (one millionth) of `currency`.
+// Shapes of prices, wallets, budgets, statements and limits. Money is whole micro-units (one millionth) of the one currency of the installation.
 
 export interface Price {
-  id: string; model: string; currency: string; version?: number; input_micro_per_mtok: number; cached_input_micro_per_mtok: number; output_micro_per_mtok: number; reasoning_micro_per_mtok: number; request_micro: number
-  valid_from: string; valid_to?: string; created_at?: string
+  id: string; model: string; tenant_id?: string; provider?: string; currency: string; input_micro_per_mtok: number; cached_input_micro_per_mtok: number; output_micro_per_mtok: number; reasoning_micro_per_mtok: number; request_micro: number
+  valid_from: string; valid_until?: string; current: boolean; note?: string; created_by?: string; created_at: string
 }
-export interface Wallet { id: string; currency: string; mode: 'postpaid' | 'prepaid'; balance_micro: number; leased_micro: number; credit_micro: number; rev: number }
-export interface Posting { account: string; amount_micro: number; direction?: string; side?: string }
-export interface Journal { id: string; kind: string; reference?: string; note?: string; currency?: string; at?: string; created_at?: string; amount_micro?: number; entries?: Posting[] | null }
-export interface Verification { ok: boolean; checks: { id: string; ok: boolean; detail?: string }[] | null }
+export interface Wallet { id: string; tenant_id: string; currency: string; mode: 'postpaid' | 'prepaid'; balance_micro: number; leased_micro: number; credit_micro: number; limited: boolean; created_at: string; updated_at: string; rev: number }
+export interface Journal { id: string; tenant_id: string; kind: 'usage' | 'topup' | 'refund' | 'payout' | 'adjust'; reference: string; note?: string; created_by?: string; at: string; amount_micro: number; entries: { account_id: string; account: string; amount_micro: number }[] | null }
+export interface Verification { ok: boolean; at: string; checks: { id: string; ok: boolean; detail: string }[] | null }
 
 export type SubjectKind = 'tenant' | 'project' | 'user' | 'key' | 'model'
-export interface Subject { kind: SubjectKind; id: string; name?: string }
+export interface Subject { kind: SubjectKind; id: string }
 export type BudgetUnit = 'money' | 'tokens' | 'requests'
 export interface Budget {
-  id: string; name?: string; subject: Subject; unit: BudgetUnit; limit: number; window: 'day' | 'week' | 'month' | 'total'; hard: boolean; used: number; leased: number; left: number
-  period_start?: string; period_end?: string; state: 'ok' | 'warn' | 'exhausted'; raise?: { amount: number; until: string; reason?: string } | null; currency?: string; created_at?: string; rev: number
+  id: string; name: string; subject: Subject; unit: BudgetUnit; limit: number; window: 'day' | 'week' | 'month' | 'total'; hard: boolean; extra?: number; extra_until?: string; extra_reason?: string; extra_by?: string
+  used: number; leased: number; left: number; period_start?: string; period_end?: string; state: 'ok' | 'warn' | 'exhausted'; created_at: string; updated_at: string; rev: number
 }
-export interface StatementLine { model: string; requests: number; input_tokens?: number; prompt_tokens?: number; cached_tokens?: number; output_tokens?: number; completion_tokens?: number; reasoning_tokens?: number; amount_micro?: number; cost_micro?: number }
-export interface Statement { month: string; currency: string; lines: StatementLine[] | null; opening_micro?: number; topups_micro?: number; usage_micro?: number; total_micro?: number; closing_micro?: number; requests?: number }
-export interface Invoice { id: string; number?: string; month: string; status?: string; state?: string; currency: string; total_micro: number; issued_at?: string; created_at: string; rev?: number }
-export interface RevenueRow { at?: string; tenant_id?: string; tenant_name?: string; tenant?: string; model?: string; revenue_micro: number; cost_micro?: number; requests?: number }
-export interface Forecast { month?: string; currency?: string; spent_micro: number; forecast_micro: number; low_micro: number; high_micro: number }
-
-export interface Limit { id: string; subject: Subject; unit: 'requests' | 'tokens' | 'concurrent'; limit: number; burst?: number; created_at?: string; rev: number }
-export interface LimitNode { id?: string; name?: string; node?: string; alive?: boolean; share?: number; seen_at?: string }
-export interface LiveLimits { degraded?: boolean; state?: string; message?: string; since?: string; nodes?: LimitNode[] | null }
+export interface Limit { id: string; subject: Subject; unit: 'requests' | 'tokens' | 'concurrent'; limit: number; burst?: number; by_operator?: boolean; created_at: string; updated_at: string; rev: number }
+export interface LimitNode { node: string; epoch: number; started_at: string; seen_at: string; shared: 'none' | 'redis' | 'away'; grantor: 'ok' | 'away'; open: number; unsettled: number; journal_lag: number; journal_full?: boolean }
+export interface LiveLimits { nodes: LimitNode[] | null; degraded: boolean; words: string }

@@ -18,7 +18,7 @@ const groups: { id: MenuGroup; title?: Key }[] = [
 /** Titles of the menu belong to the shell's words, so that the sidebar needs no other area's. */
 const titles: Record<string, Key> = {
   overview: 'shell.menu.overview', playground: 'shell.menu.playground', models: 'shell.menu.models', deployments: 'shell.menu.deployments',
-  providers: 'shell.menu.providers', keys: 'shell.menu.keys', usage: 'shell.menu.usage', team: 'shell.menu.team', jobs: 'shell.menu.jobs', tenants: 'shell.menu.tenants',
+  providers: 'shell.menu.providers', keys: 'shell.menu.keys', usage: 'shell.menu.usage', team: 'shell.menu.team', jobs: 'shell.menu.jobs', tenants: 'shell.menu.tenants', budgets: 'shell.menu.budgets', limits: 'shell.menu.limits', billing: 'shell.menu.billing', routes: 'shell.menu.routes',
 }
 
 /** The sidebar: made from the routes' meta, only what the person may open. */
