@@ -27,6 +27,7 @@ type Config struct {
 	Listen   string        `yaml:"listen" doc:"Address of the HTTP listener: host:port."`
 	URL      string        `yaml:"url" doc:"Address that people reach this installation at; empty = made from listen."`
 	Proxies  []string      `yaml:"trusted_proxies" doc:"Addresses and CIDR blocks of proxies in front whose X-Forwarded-For is believed; address lists of keys and damping of guesses then see the client."`
+	Rate     int           `yaml:"rate" doc:"Requests a minute of one person, key or address to the management API; 0 = no limit. Calls of models have limits of their own."`
 	Services []string      `yaml:"services" doc:"Services that this process runs: all, or some of user, model, inference, gateway, console."`
 	Drain    time.Duration `yaml:"drain" doc:"How long running requests may go on when the process is asked to stop."`
 
@@ -89,7 +90,7 @@ type Jobs struct {
 func Defaults() Config {
 	return Config{
 		Data: "./data", Listen: "127.0.0.1:8080", Services: []string{"all"}, Drain: 30 * time.Second,
-		Database: Database{Sync: "full", RLS: "auto"}, Jobs: Jobs{Net: 4, Maintenance: 1}, Telemetry: telemetry.Defaults(),
+		Rate: 3000, Database: Database{Sync: "full", RLS: "auto"}, Jobs: Jobs{Net: 4, Maintenance: 1}, Telemetry: telemetry.Defaults(),
 		User: user.Defaults(), Model: model.Defaults(), Inference: inference.Defaults(), Gateway: gateway.Defaults(), Native: native.Defaults(),
 	}
 }

@@ -115,7 +115,7 @@ func (p *Process) open(ctx context.Context) (err error) {
 	if p.seal, err = seal.Open(ctx, seal.Config{Keys: p.config.Seal.Keys}, p.db); err != nil {
 		return err
 	}
-	p.server = web.New(web.Options{Version: p.opt.Version, Log: p.tel.Log.With("component", "web"), Drain: p.config.Drain, TrustedProxies: p.config.Proxies})
+	p.server = web.New(web.Options{Version: p.opt.Version, Log: p.tel.Log.With("component", "web"), Drain: p.config.Drain, RatePerMinute: p.config.Rate, TrustedProxies: p.config.Proxies})
 	p.server.Ready("database", p.db.Ping)
 	return nil
 }

@@ -154,12 +154,22 @@ func schemaName(t reflect.Type, hint string) string {
 func (s *Server) admit(hc huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(hc)
 	permission, _ := hc.Operation().Metadata["permission"].(string)
-	ctx, err := s.authorize(r, permission)
+	ctx, err := s.admitted(w, r, permission)
 	if err != nil {
 		WriteProblem(w, r, err)
 		return
 	}
 	next(huma.WithContext(hc, context.WithValue(ctx, callKey{}, call{w, r.WithContext(ctx)})))
+}
+
+// admitted is authorize, then the limit of requests, which refused ones count against too.
+func (s *Server) admitted(w http.ResponseWriter, r *http.Request, permission string) (context.Context, error) {
+	ctx, err := s.authorize(r, permission)
+	p, _ := auth.From(ctx)
+	if over := s.rate(w, r, p); over != nil {
+		return ctx, over
+	}
+	return ctx, err
 }
 
 // Authorize checks the credential of a request outside the management API. It answers the fault to show, nil when the caller may.
@@ -168,6 +178,7 @@ func (s *Server) Authorize(r *http.Request, permission string) error {
 	return err
 }
 
+// authorize returns the context with the caller, as far as it is known, also beside an error.
 func (s *Server) authorize(r *http.Request, permission string) (context.Context, error) {
 	ctx := r.Context()
 	if permission == Public {
@@ -175,13 +186,13 @@ func (s *Server) authorize(r *http.Request, permission string) (context.Context,
 	}
 	p, err := s.authenticate(ctx, r)
 	if err != nil {
-		return nil, err
+		return ctx, err
 	}
 	ctx = auth.With(ctx, p)
 	notePrincipal(ctx, p)
 	if permission != SignedIn {
 		if err := auth.Need(ctx, permission, objects(p, r.URL.Path)...); err != nil {
-			return nil, err
+			return ctx, err
 		}
 	}
 	return ctx, nil

@@ -21,7 +21,7 @@ func (m *Mux) Handle(method, pattern, operationID, permission string, h http.Han
 		panic("web: " + method + " " + pattern + ": operationID must be <service>_<noun>_<verb> and a permission must be named")
 	}
 	guarded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, err := m.s.authorize(r, permission)
+		ctx, err := m.s.admitted(w, r, permission)
 		if err != nil {
 			WriteProblem(w, r, err)
 			return

@@ -31,6 +31,7 @@ type Options struct {
 	Authenticate Authenticator // may be set later with SetAuthenticator, before Serve
 	Drain        time.Duration // how long running requests may go on after the context ends; default 30 s
 
+	RatePerMinute  int      // requests of one caller to the management API; 0 = no limit
 	TrustedProxies []string // addresses and CIDR blocks whose X-Forwarded-For is believed
 }
 
@@ -41,6 +42,7 @@ type Server struct {
 	mux          *http.ServeMux // /api/v1
 	authenticate Authenticator
 	clients      clients
+	rates        *rates                  // nil = no limit
 	first        map[string]http.Handler // by first path segment
 	rest         http.Handler
 	forward      map[string]http.Handler // /api/v1/<segment> of services that run in other processes
@@ -64,6 +66,7 @@ func New(o Options) *Server {
 			return auth.Principal{}, auth.ErrUnauthenticated
 		}
 	}
+	s.rates = newRates(o.RatePerMinute)
 	s.clients, _ = parseProxies(o.TrustedProxies)
 	s.api = newAPI(s, s.mux, o.Version)
 	s.first["api"] = http.HandlerFunc(s.serveAPI)
