@@ -17,7 +17,7 @@ const (
 )
 
 // Routes declares the service's routes.
-func (s *Service) Routes(api web.API, _ *web.Mux) {
+func (s *Service) Routes(api web.API, mux *web.Mux) {
 	web.Get(api, "/auth/config", "user_auth_config", web.Public, http.StatusOK, s.httpConfig)
 	web.Post(api, "/auth/setup", "user_auth_setup", web.Public, http.StatusCreated, s.httpSetup)
 	web.Post(api, "/auth/login", "user_auth_login", web.Public, http.StatusOK, s.httpLogin)
@@ -28,6 +28,8 @@ func (s *Service) Routes(api web.API, _ *web.Mux) {
 	web.Delete(api, "/auth/sessions/{id}", "user_session_revoke", web.SignedIn, http.StatusNoContent, s.httpSessionRevoke)
 	web.Post(api, "/auth/ws-ticket", "user_ticket_create", web.SignedIn, http.StatusOK, s.httpTicket)
 	s.registerRoutes(api)
+	s.externalRoutes(api, mux)
+	s.mfaRoutes(api)
 	s.userRoutes(api)
 	s.keyRoutes(api)
 	s.limitRoutes(api)
@@ -44,14 +46,17 @@ type authConfig struct {
 	Password          struct {
 		MinLength int `json:"min_length"`
 	} `json:"password"`
-	Email     emailConfig `json:"email"`
-	DemoModel bool        `json:"demo_model" doc:"The built-in demo model can be made: POST /models/demo"`
+	Email     emailConfig    `json:"email"`
+	Providers []providerInfo `json:"providers"`
+	MFA       mfaConfig      `json:"mfa"`
+	DemoModel bool           `json:"demo_model" doc:"The built-in demo model can be made: POST /models/demo"`
 }
 
 func (s *Service) httpConfig(ctx context.Context, _ *struct{}) (authConfig, error) {
 	need, err := s.needsSetup(ctx)
 	c := authConfig{SetupRequired: need, SetupCodeRequired: need && !local(web.Request(ctx)), Registration: s.Config.Registration, Version: s.Version, DemoModel: s.Demo}
 	c.Password.MinLength = passwordMin
+	c.Providers, c.MFA = s.providerList(), mfaConfig{TOTP: true, Passkeys: true}
 	c.Email = emailConfig{Enabled: s.Mail != nil, Verification: s.Mail != nil && s.Config.VerifyEmail}
 	return c, err
 }
@@ -72,16 +77,19 @@ func (s *Service) answer(ctx context.Context, t Tokens, cli bool) authAnswer {
 		a.RefreshToken = t.Refresh
 		return a
 	}
-	c := s.cookie(ctx, t.Refresh)
-	if t.Session.remember {
-		c.MaxAge = int(t.Session.endsAt.Sub(s.Now()).Seconds())
-	}
-	web.SetCookie(ctx, c)
+	web.SetCookie(ctx, s.sessionCookie(web.Request(ctx), t))
 	return a
 }
 
-func (s *Service) cookie(ctx context.Context, value string) *http.Cookie {
-	r := web.Request(ctx)
+func (s *Service) sessionCookie(r *http.Request, t Tokens) *http.Cookie {
+	c := s.cookie(r, t.Refresh)
+	if t.Session.remember {
+		c.MaxAge = int(t.Session.endsAt.Sub(s.Now()).Seconds())
+	}
+	return c
+}
+
+func (s *Service) cookie(r *http.Request, value string) *http.Cookie {
 	return &http.Cookie{Name: refreshCookie, Value: value, Path: cookiePath, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: s.Config.SecureCookies || r.TLS != nil}
 }
 
@@ -109,12 +117,12 @@ type loginIn struct {
 	}
 }
 
-func (s *Service) httpLogin(ctx context.Context, in *loginIn) (authAnswer, error) {
+func (s *Service) httpLogin(ctx context.Context, in *loginIn) (loginAnswer, error) {
 	t, err := s.SignIn(ctx, Login{in.Body.Email, in.Body.Password, in.Body.Remember}, device(ctx))
 	if err != nil {
-		return authAnswer{}, err
+		return loginAnswer{}, err
 	}
-	return s.answer(ctx, t, in.Body.Client == "cli"), nil
+	return s.loginAnswer(ctx, t, in.Body.Client == "cli"), nil
 }
 
 type refreshIn struct {
@@ -147,7 +155,7 @@ func (s *Service) httpRefresh(ctx context.Context, in *refreshIn) (authAnswer, e
 }
 
 func (s *Service) dropCookie(ctx context.Context) {
-	c := s.cookie(ctx, "")
+	c := s.cookie(web.Request(ctx), "")
 	c.MaxAge = -1
 	web.SetCookie(ctx, c)
 }

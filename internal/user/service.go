@@ -24,6 +24,7 @@ import (
 	"maas/internal/platform/mail"
 	"maas/internal/platform/object"
 	"maas/internal/platform/seal"
+	"maas/internal/user/login"
 )
 
 // Migrations holds the tables user_*.
@@ -38,12 +39,13 @@ type Config struct {
 	RegistrationRole string        `yaml:"registration_role" doc:"Role of people who register without an invitation: admin, developer or viewer."`
 	VerifyEmail      bool          `yaml:"verify_email" doc:"Whoever registers must open a link in a mail first; needs mail.url."`
 	Billing          BillingConfig `yaml:"billing"`
+	Login            login.Config  `yaml:"login"`
 	MailDomains      []string      `yaml:"mail_domains" doc:"Domains whose addresses may register without an invitation; empty = all."`
 }
 
 // Defaults returns the configuration of a fresh installation.
 func Defaults() Config {
-	return Config{Registration: RegistrationInvite, RegistrationRole: string(Developer), VerifyEmail: true, Billing: BillingConfig{Currency: defaultCurrency}}
+	return Config{Registration: RegistrationInvite, RegistrationRole: string(Developer), VerifyEmail: true, Login: login.Defaults(), Billing: BillingConfig{Currency: defaultCurrency}}
 }
 
 // FirstOwner is the first owner for a set-up without a person: MAAS_ADMIN_EMAIL and MAAS_ADMIN_PASSWORD.
@@ -77,6 +79,7 @@ type Service struct {
 	damp      *damper
 	codes     *damper // of second factors: fewer free tries, by account
 	rates     *rates
+	providers *login.Set
 	signer    atomic.Pointer[signer]
 	refresh   []byte // secret of successor
 	verifier  *Verifier
@@ -106,6 +109,10 @@ func newMetrics(r prometheus.Registerer) metrics {
 func New(ctx context.Context, d Deps) (*Service, error) {
 	s := &Service{Deps: d, db: d.DB.Within(), hasher: newHasher(), damp: newDamper(dampRules), codes: newDamper(codeRules), rates: newRates(), refresh: d.Seal.Derive("user.refresh"), metrics: newMetrics(d.Metrics)}
 	s.Log = d.Log.With("component", "user")
+	var err error
+	if s.providers, err = login.New(d.Config.Login, d.Now); err != nil {
+		return nil, err
+	}
 	if s.PublicURL == nil {
 		s.PublicURL = func() string { return "http://localhost" }
 	}

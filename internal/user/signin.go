@@ -43,6 +43,7 @@ type Tokens struct {
 	Refresh string
 	Session Session
 	User    User
+	MFA     *Challenge // the sign-in wants a second factor first; everything else is empty
 }
 
 func (s *Service) needsSetup(ctx context.Context) (bool, error) {
@@ -144,7 +145,7 @@ func (s *Service) SignIn(ctx context.Context, in Login, d Device) (Tokens, error
 		return Tokens{}, err
 	}
 	s.metrics.logins.WithLabelValues("ok").Inc()
-	return s.begin(ctx, u, d, in.Remember)
+	return s.afterFirst(ctx, u, d, in.Remember, methodPassword)
 }
 
 func (s *Service) checkLogin(ctx context.Context, in Login, d Device) (User, error) {
@@ -190,10 +191,13 @@ func (s *Service) checkLogin(ctx context.Context, in Login, d Device) (User, err
 	return u, nil
 }
 
-// begin stores a new session of u and gives out its first tokens.
-func (s *Service) begin(ctx context.Context, u User, d Device, remember bool) (Tokens, error) {
+// begin stores a new session of u, who proved who they are by these methods (none = the password), and gives out its first tokens.
+func (s *Service) begin(ctx context.Context, u User, d Device, remember bool, methods ...string) (Tokens, error) {
 	now := s.Now()
 	t := Tokens{User: u, Session: newSession(id.New("ses"), u, d, remember, now), Refresh: newOpaque()}
+	if len(methods) > 0 {
+		t.Session.methods = sortedMethods(methods)
+	}
 	err := s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := insertSession(ctx, tx, t.Session, 0); err != nil {
 			return err
