@@ -44,7 +44,7 @@ type module struct {
 // modules is a function, not a variable: the start functions refer back to it.
 func modules() []module {
 	return []module{
-		{"user", []string{"auth", "users", "keys", "limits", "usage", "tenants", "members", "invitations", "projects", "roles", "permissions", "grants", "service-accounts"}, (*Process).startUser},
+		{"user", []string{"auth", "users", "keys", "limits", "usage", "prices", "wallet", "wallets", "ledger", "budgets", "quota", "statements", "invoices", "revenue", "tenants", "members", "invitations", "projects", "roles", "permissions", "grants", "service-accounts"}, (*Process).startUser},
 		{"model", []string{"models", "uploads"}, (*Process).startModel},
 		{"inference", []string{"inference", "overview"}, (*Process).startInference},
 		{"gateway", nil, (*Process).startGateway},
@@ -223,6 +223,7 @@ func (p *Process) startGateway(context.Context) error {
 	}
 	p.services.gateway = g
 	p.server.MountHot("v1", g.Handler())
+	p.server.Mount("v2", g.Handler())
 	g.Routes(p.server.Mux())
 	p.loops = append(p.loops, loop{"gateway", g.Run})
 	return nil
@@ -273,6 +274,7 @@ func (p *Process) front() error {
 		switch m.name {
 		case "gateway":
 			p.server.Mount("v1", proxy)
+			p.server.Mount("v2", proxy)
 		case "user":
 			p.server.Mount(".well-known", proxy)
 		}

@@ -143,6 +143,16 @@ type Usage struct {
 	OutReasoning    int64     `json:"out_reasoning"`
 	TTFTMS          int64     `json:"ttft_ms"` // 0 = no first byte
 	DurationMS      int64     `json:"duration_ms"`
+	Lost            []Lost    `json:"lost,omitempty"` // what attempts before the last one used up
+}
+
+// Lost is what a failed attempt of a call used up at its engine: it counts as cost, and is never billed.
+type Lost struct {
+	ProviderID   string `json:"provider_id,omitempty"`
+	InFresh      int64  `json:"in_fresh"`
+	InCache      int64  `json:"in_cache"`
+	OutText      int64  `json:"out_text"`
+	OutReasoning int64  `json:"out_reasoning"`
 }
 
 // Batch is a numbered piece of one node's usage journal.

@@ -1,6 +1,7 @@
 package user
 
 import (
+	"context"
 	"strings"
 
 	"maas/internal/platform/db"
@@ -27,3 +28,20 @@ func currencyOK(s string) bool {
 
 // books is the handle for money across tenants: nodes book batches of many, operators post for any, prices without a tenant hold for all.
 func (s *Service) books() *db.DB { return s.DB.System() }
+
+// checkBilling refuses a configuration that does not read, or another currency than that of the books.
+func (s *Service) checkBilling(ctx context.Context) error {
+	if err := s.Config.Billing.validate(); err != nil {
+		return err
+	}
+	return s.books().Read(ctx, func(ctx context.Context, q *db.Query) error {
+		other, err := db.One(ctx, q, db.Scalar[string], `SELECT currency FROM user_account WHERE currency <> $1 ORDER BY id LIMIT 1`, s.currency())
+		if isNoRow(err) {
+			return nil
+		}
+		if err == nil {
+			err = ErrCurrency.With("the books of this installation are kept in %s, not in %s", other, s.currency())
+		}
+		return err
+	})
+}

@@ -33,6 +33,7 @@ func (s *Service) Routes(api web.API, mux *web.Mux) {
 	s.userRoutes(api)
 	s.keyRoutes(api)
 	s.limitRoutes(api)
+	s.moneyRoutes(api, mux)
 	s.tenantRoutes(api)
 	s.projectRoutes(api)
 	s.inviteRoutes(api)

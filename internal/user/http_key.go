@@ -74,7 +74,7 @@ type usageIn struct {
 	From    time.Time `query:"from" doc:"Default: a day before to"`
 	To      time.Time `query:"to" doc:"Default: now"`
 	Bucket  string    `query:"bucket" enum:"1h,1d" default:"1h"`
-	GroupBy []string  `query:"group_by" doc:"model, key, user"`
+	GroupBy []string  `query:"group_by" doc:"model, key, user, project, provider; operators: tenant"`
 }
 
 func (s *Service) httpUsage(ctx context.Context, in *usageIn) (UsageReport, error) {

@@ -53,6 +53,7 @@ var mailJob = job.Kind[letterJob]{Name: "user.mail", Lane: "net", MaxAttempts: 8
 // Jobs registers the service's background work.
 func (s *Service) Jobs(r *job.Registry) {
 	job.Handle(r, mailJob, func(ctx context.Context, _ *job.Run, l letterJob) error { return s.sendLetter(ctx, l) })
+	s.ledgerJobs(r)
 }
 
 // enqueueMail plans a letter in the transaction of what it tells. Letters that nobody signed in for belong to no tenant: nobody sees in a list of jobs that somebody asked for a new password.

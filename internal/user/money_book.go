@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,12 @@ func (s *Service) pricing(ctx context.Context, rows []Usage) ([]bookedRow, error
 		if u.ProviderID != "" {
 			if p, ok := view.price(u.TenantID, u.ProviderID, u.Model, u.At); ok {
 				out[i].cost = s.quote(ctx, p, u)
+			}
+		}
+		for _, l := range u.Lost {
+			if p, ok := view.price(u.TenantID, l.ProviderID, u.Model, u.At); ok && l.ProviderID != "" {
+				n, _ := p.Quote(ledger.Counts{Input: l.InFresh, CachedInput: l.InCache, Output: l.OutText, Reasoning: l.OutReasoning})
+				out[i].cost += n
 			}
 		}
 	}

@@ -91,6 +91,7 @@ type Service struct {
 
 type metrics struct {
 	logins, refreshes, usageRows *prometheus.CounterVec
+	ledgerBroken                 prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -98,9 +99,11 @@ func newMetrics(r prometheus.Registerer) metrics {
 		logins:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "maas_user_logins_total", Help: "Sign-ins by result."}, []string{"result"}),
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "maas_user_refreshes_total", Help: "Uses of refresh tokens by result."}, []string{"result"}),
 		usageRows: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "maas_user_usage_rows_total", Help: "Usage rows by result: booked, or known before."}, []string{"result"}),
+
+		ledgerBroken: prometheus.NewGauge(prometheus.GaugeOpts{Name: "maas_user_ledger_broken_checks", Help: "Invariants of the ledger that the last nightly check found broken. Must be 0."}),
 	}
 	if r != nil {
-		r.MustRegister(m.logins, m.refreshes, m.usageRows)
+		r.MustRegister(m.logins, m.refreshes, m.usageRows, m.ledgerBroken)
 	}
 	return m
 }
@@ -120,6 +123,9 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		s.Config.Registration, s.Config.RegistrationRole = RegistrationInvite, string(Developer)
 	}
 	if err := s.Config.validate(s.Mail != nil); err != nil {
+		return nil, err
+	}
+	if err := s.checkBilling(ctx); err != nil {
 		return nil, err
 	}
 	var code [5]byte
@@ -170,6 +176,9 @@ func (s *Service) Run(ctx context.Context) error {
 			s.damp.sweep(s.Now())
 			s.codes.sweep(s.Now())
 			s.rates.sweep(s.Now())
+			if err := s.sweepLeases(ctx); err != nil && ctx.Err() == nil {
+				s.Log.ErrorContext(ctx, "free leases", "error", err)
+			}
 			if err := s.rotate(ctx); err != nil && ctx.Err() == nil {
 				s.Log.ErrorContext(ctx, "rotate signing keys", "error", err)
 			}

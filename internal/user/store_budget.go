@@ -2,6 +2,7 @@ package user
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"maas/internal/platform/db"
@@ -132,10 +133,13 @@ const (
 
 // usedIn adds up what a budget counts between two moments (microseconds; 0 = without end): micro-units and the rest in pico-units for money.
 func usedIn(ctx context.Context, q db.Querier, b Budget, from, to int64) (used, carry int64, err error) {
+	if to == 0 {
+		to = math.MaxInt64
+	}
 	type sums struct{ requests, tokens, micro, rest int64 }
 	s, err := db.One(ctx, q, func(r db.Row) (s sums, err error) { return s, r.Scan(&s.requests, &s.tokens, &s.micro, &s.rest) },
 		`SELECT `+billed+`, CAST(COALESCE(SUM(u.in_fresh + u.in_cache + u.out_text + u.out_reasoning), 0) AS BIGINT), `+priceSums+`
-		FROM user_usage u WHERE u.tenant_id = $1 AND u.at >= $2 AND ($3 = 0 OR u.at < $3) AND u.`+subjectCol[b.Subject.Kind]+` = $4`, b.tenantID, from, to, b.Subject.ID)
+		FROM user_usage u WHERE u.tenant_id = $1 AND u.at >= $2 AND u.at < $3 AND u.`+subjectCol[b.Subject.Kind]+` = $4`, b.tenantID, from, to, b.Subject.ID)
 	switch b.Unit {
 	case meter.Requests:
 		return s.requests, 0, err

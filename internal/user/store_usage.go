@@ -8,6 +8,7 @@ import (
 
 	"maas/internal/platform/db"
 	"maas/internal/platform/id"
+	"maas/internal/user/ledger"
 )
 
 func insertBatch(ctx context.Context, tx *db.Tx, b Batch, digest string, now time.Time) (int64, error) {
@@ -36,47 +37,57 @@ func setKeyUsed(ctx context.Context, tx *db.Tx, key string, at time.Time) error 
 
 // usageSums are the columns of a Tally. An error is a call that got no answer: refused, failed upstream, or 4xx and 5xx.
 const usageSums = `COUNT(*), COUNT(CASE WHEN u.status >= 400 AND u.status <> 499 OR u.ended = 'upstream_error' THEN 1 END), CAST(COALESCE(SUM(u.in_fresh + u.in_cache), 0) AS BIGINT), CAST(COALESCE(SUM(u.in_cache), 0) AS BIGINT),
-	CAST(COALESCE(SUM(u.out_text + u.out_reasoning), 0) AS BIGINT)`
+	CAST(COALESCE(SUM(u.out_text + u.out_reasoning), 0) AS BIGINT), CAST(COALESCE(SUM(u.out_reasoning), 0) AS BIGINT), ` + priceSums
 
-// sumUsage adds up by bucket and group. The bucket lengths stand in the text: the same expression is needed in SELECT and GROUP BY.
+// usageGroups are the columns of each way to group. Their order is that of usageGroupCols.
+var usageGroups = map[string][]string{
+	"model": {"u.model"}, "key": {"u.key_id", "COALESCE(k.name, '')"}, "user": {"u.user_id"}, "project": {"u.project_id"}, "provider": {"u.provider_id"}, "tenant": {"u.tenant_id"},
+}
+
+var usageGroupCols = []string{"u.model", "u.key_id", "COALESCE(k.name, '')", "u.user_id", "u.project_id", "u.provider_id", "u.tenant_id"}
+
+// sumUsage adds up by bucket and group; of every tenant where tenant is "". The bucket lengths stand in the text: the same expression is needed in SELECT and GROUP BY.
 func sumUsage(ctx context.Context, q db.Querier, tenant, owner string, uq UsageQuery) ([]UsageItem, error) {
 	bucket := `u.at / 3600000000 * 3600000000`
 	if uq.Bucket == "1d" {
 		bucket = `u.at / 86400000000 * 86400000000`
 	}
-	cols, group := []string{`''`, `''`, `''`, `''`}, []string{bucket}
+	group := []string{bucket}
+	for _, g := range uq.GroupBy {
+		group = append(group, usageGroups[g]...)
+	}
+	cols := slices.Clone(usageGroupCols)
+	for i, c := range cols {
+		if !slices.Contains(group, c) {
+			cols[i] = `''`
+		}
+	}
 	join := ""
-	if slices.Contains(uq.GroupBy, "model") {
-		cols[0] = "u.model"
-		group = append(group, "u.model")
-	}
 	if slices.Contains(uq.GroupBy, "key") {
-		cols[1], cols[2], join = "u.key_id", "COALESCE(k.name, '')", ` LEFT JOIN user_key k ON k.id = u.key_id`
-		group = append(group, "u.key_id", "COALESCE(k.name, '')")
+		join = ` LEFT JOIN user_key k ON k.id = u.key_id`
 	}
-	if slices.Contains(uq.GroupBy, "user") {
-		cols[3] = "u.user_id"
-		group = append(group, "u.user_id")
+	by, whose := strings.Join(group, ", "), `u.tenant_id = $1`
+	if tenant == "" {
+		whose = `$1 = ''`
 	}
-	by := strings.Join(group, ", ")
 	return db.List(ctx, q, func(r db.Row) (UsageItem, error) {
 		var i UsageItem
-		var at int64
-		err := r.Scan(&at, &i.Model, &i.KeyID, &i.KeyName, &i.UserID, &i.Requests, &i.Errors, &i.PromptTokens, &i.CachedTokens, &i.CompletionTokens)
-		i.At = db.FromMicro(at)
+		var at, rest int64
+		err := r.Scan(&at, &i.Model, &i.KeyID, &i.KeyName, &i.UserID, &i.ProjectID, &i.ProviderID, &i.TenantID, &i.Requests, &i.Errors, &i.PromptTokens, &i.CachedTokens, &i.CompletionTokens, &i.ReasoningTokens, &i.CostMicro, &rest)
+		i.At, i.CostMicro = db.FromMicro(at), i.CostMicro+rest/ledger.PicoPerMicro
 		return i, err
-	}, `SELECT `+bucket+`, `+strings.Join(cols, ", ")+`, `+usageSums+` FROM user_usage u`+join+` WHERE u.tenant_id = $1 AND u.at >= $2 AND u.at < $3 AND ($4 = '' OR u.user_id = $4)
+	}, `SELECT `+bucket+`, `+strings.Join(cols, ", ")+`, `+usageSums+` FROM user_usage u`+join+` WHERE `+whose+` AND u.at >= $2 AND u.at < $3 AND ($4 = '' OR u.user_id = $4)
 		GROUP BY `+by+` ORDER BY `+by+` LIMIT $5`, tenant, db.Micro(uq.From), db.Micro(uq.To), owner, usageItemsMost)
 }
 
 const usageCols = `u.request_id, u.at, u.model, u.deployment_id, u.key_id, COALESCE(k.name, ''), u.user_id, u.op, u.stream, u.status, u.ended, u.source, u.attempts, u.in_fresh + u.in_cache, u.in_cache,
-	u.out_text + u.out_reasoning, u.ttft_ms, u.duration_ms, u.client_request_id FROM user_usage u LEFT JOIN user_key k ON k.id = u.key_id `
+	u.out_text + u.out_reasoning, u.out_reasoning, u.project_id, u.provider_id, u.price_version, u.price_pico, u.ttft_ms, u.duration_ms, u.client_request_id FROM user_usage u LEFT JOIN user_key k ON k.id = u.key_id `
 
 func scanUsage(r db.Row) (UsageRequest, error) {
 	var u UsageRequest
 	var at int64
 	err := r.Scan(&u.RequestID, &at, &u.Model, &u.DeploymentID, &u.KeyID, &u.KeyName, &u.UserID, &u.Op, &u.Stream, &u.Status, &u.End, &u.Source, &u.Attempts, &u.PromptTokens, &u.CachedTokens, &u.CompletionTokens,
-		&u.TTFTMS, &u.DurationMS, &u.ClientRequestID)
+		&u.ReasoningTokens, &u.ProjectID, &u.ProviderID, &u.PriceVersion, &u.PricePico, &u.TTFTMS, &u.DurationMS, &u.ClientRequestID)
 	u.At = db.FromMicro(at)
 	return u, err
 }
@@ -84,6 +95,11 @@ func scanUsage(r db.Row) (UsageRequest, error) {
 func usageRequests(ctx context.Context, q db.Querier, tenant, owner string, f UsageFilter, at int64, before string, limit int) ([]UsageRequest, error) {
 	return db.List(ctx, q, scanUsage, `SELECT `+usageCols+`WHERE u.tenant_id = $1 AND (u.at, u.request_id) < ($2, $3) AND ($4 = '' OR u.user_id = $4) AND ($5 = '' OR u.model = $5) AND ($6 = '' OR u.key_id = $6)
 		ORDER BY u.at DESC, u.request_id DESC LIMIT $7`, tenant, at, before, owner, f.Model, f.KeyID, limit)
+}
+
+// usageAfter lists calls from (at, after) on, oldest first.
+func usageAfter(ctx context.Context, q db.Querier, tenant, owner string, at int64, after string, to int64, limit int) ([]UsageRequest, error) {
+	return db.List(ctx, q, scanUsage, `SELECT `+usageCols+`WHERE u.tenant_id = $1 AND (u.at, u.request_id) > ($2, $3) AND u.at < $4 AND ($5 = '' OR u.user_id = $5) ORDER BY u.at, u.request_id LIMIT $6`, tenant, at, after, to, owner, limit)
 }
 
 func usageRequest(ctx context.Context, q db.Querier, tenant, owner, rid string) (UsageRequest, error) {

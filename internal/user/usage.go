@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -116,7 +117,7 @@ func (s *Service) Record(ctx context.Context, b Batch) error {
 type UsageQuery struct {
 	From, To time.Time
 	Bucket   string   // 1h, 1d
-	GroupBy  []string // model, key, user
+	GroupBy  []string // model, key, user, project, provider, tenant
 }
 
 // Tally is a sum of requests and tokens.
@@ -126,6 +127,8 @@ type Tally struct {
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CachedTokens     int64 `json:"cached_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
+	ReasoningTokens  int64 `json:"reasoning_tokens" doc:"Of the completion tokens"`
+	CostMicro        int64 `json:"cost_micro" doc:"What the calls cost the organisation, in micro-units of the currency, parts of one left out"`
 }
 
 func (t *Tally) add(o Tally) {
@@ -134,6 +137,8 @@ func (t *Tally) add(o Tally) {
 	t.PromptTokens += o.PromptTokens
 	t.CachedTokens += o.CachedTokens
 	t.CompletionTokens += o.CompletionTokens
+	t.ReasoningTokens += o.ReasoningTokens
+	t.CostMicro += o.CostMicro
 }
 
 // UsageItem is one bucket of one group.
@@ -143,6 +148,10 @@ type UsageItem struct {
 	KeyID   string    `json:"key_id,omitempty"`
 	KeyName string    `json:"key_name,omitempty"`
 	UserID  string    `json:"user_id,omitempty"`
+
+	ProjectID  string `json:"project_id,omitempty"`
+	ProviderID string `json:"provider_id,omitempty" doc:"Absent: an engine of this installation"`
+	TenantID   string `json:"tenant_id,omitempty"`
 	Tally
 }
 
@@ -170,6 +179,11 @@ type UsageRequest struct {
 	PromptTokens     int64     `json:"prompt_tokens"`
 	CachedTokens     int64     `json:"cached_tokens"`
 	CompletionTokens int64     `json:"completion_tokens"`
+	ReasoningTokens  int64     `json:"reasoning_tokens"`
+	ProjectID        string    `json:"project_id,omitempty"`
+	ProviderID       string    `json:"provider_id,omitempty"`
+	PriceVersion     string    `json:"price_version,omitempty" doc:"Absent: no price was set"`
+	PricePico        int64     `json:"price_pico" doc:"What it cost, in millionths of a micro-unit"`
 	TTFTMS           int64     `json:"ttft_ms"`
 	DurationMS       int64     `json:"duration_ms"`
 	ClientRequestID  string    `json:"client_request_id,omitempty"`
@@ -204,8 +218,8 @@ func (q *UsageQuery) fill(now time.Time) error {
 		return ErrUsageQuery.WithFields(fault.Field{Name: "query.from", Code: "out_of_range", Message: "must lie before `to`, by at most " + most.String(), Limit: most.String()})
 	}
 	for _, g := range q.GroupBy {
-		if g != "model" && g != "key" && g != "user" {
-			return ErrUsageQuery.WithFields(fault.Field{Name: "query.group_by", Code: "not_in_list", Message: "must name model, key or user"})
+		if usageGroups[g] == nil {
+			return ErrUsageQuery.WithFields(fault.Field{Name: "query.group_by", Code: "not_in_list", Message: "must name model, key, user, project, provider or tenant"})
 		}
 	}
 	return nil
@@ -219,15 +233,22 @@ func usageOwner(p auth.Principal) string {
 	return p.UserID
 }
 
-// Usage sums requests and tokens over time: of the whole team for those with billing:read_all, else of the caller.
+// Usage sums requests, tokens and money over time: of the whole team for those with billing:read_all, else of the caller; grouped by tenant, for operators, of all teams.
 func (s *Service) Usage(ctx context.Context, q UsageQuery) (UsageReport, error) {
 	p, _ := auth.From(ctx)
 	if err := q.fill(s.Now()); err != nil {
 		return UsageReport{}, err
 	}
 	r := UsageReport{Items: []UsageItem{}}
-	err := s.db.Read(ctx, func(ctx context.Context, tx *db.Query) error {
-		items, err := sumUsage(ctx, tx, p.TenantID, usageOwner(p), q)
+	d, tenant, owner := s.db, p.TenantID, usageOwner(p)
+	if slices.Contains(q.GroupBy, "tenant") {
+		if err := auth.Need(ctx, "billing:operate"); err != nil {
+			return UsageReport{}, err
+		}
+		d, tenant, owner = s.books(), "", ""
+	}
+	err := d.Read(ctx, func(ctx context.Context, tx *db.Query) error {
+		items, err := sumUsage(ctx, tx, tenant, owner, q)
 		if err != nil {
 			return err
 		}

@@ -53,19 +53,33 @@ func Add(a, b int64) (int64, bool) {
 	return s, (s > a) == (b > 0)
 }
 
-// Split cuts amounts of pico-units into whole micro-units that add up to the whole part of the sum: each gets the growth of the running total. The rest below one micro-unit is left.
-func Split(pico []int64) (micro []int64, total int64, ok bool) {
-	micro = make([]int64, len(pico))
+// Part is an amount in two: whole micro-units, and pico-units beside them (any number, not negative). Sums over many calls are kept so, because their pico-units alone may not fit.
+type Part struct{ Micro, Pico int64 }
+
+// Split gives each part its whole micro-units, so that they add up to the whole part of the sum: each gets the growth of the running total. The rest below one micro-unit is left.
+func Split(parts []Part) (micro []int64, total int64, ok bool) {
+	micro = make([]int64, len(parts))
 	var rest int64
-	for i, p := range pico {
-		m, left, ok := Carry(rest, p)
+	for i, p := range parts {
+		m, left, ok := Carry(rest, p.Pico)
 		if !ok {
 			return nil, 0, false
 		}
-		micro[i], rest = m, left
-		if total, ok = Add(total, m); !ok {
+		if micro[i], ok = Add(p.Micro, m); !ok {
 			return nil, 0, false
 		}
+		if total, ok = Add(total, micro[i]); !ok {
+			return nil, 0, false
+		}
+		rest = left
 	}
 	return micro, total, true
+}
+
+// Tax is a share of an amount in hundredths of a percent, rounded half up, towards zero for none.
+func Tax(net, basisPoints int64) int64 {
+	if net <= 0 || basisPoints <= 0 {
+		return 0
+	}
+	return net/10_000*basisPoints + (net%10_000*basisPoints+5_000)/10_000
 }
