@@ -48,26 +48,30 @@ func (s *Service) pricing(ctx context.Context, rows []Usage) ([]bookedRow, error
 			if err != nil {
 				return nil, err
 			}
-			out[i].price = s.quote(ctx, p, u)
+			out[i].price = s.quote(ctx, p, u, u.counts())
 		}
-		if u.ProviderID != "" {
-			if p, ok := view.price(u.TenantID, u.ProviderID, u.Model, u.At); ok {
-				out[i].cost = s.quote(ctx, p, u)
+		cost := func(provider string, c ledger.Counts) {
+			if p, ok := view.price(u.TenantID, provider, u.Model, u.At); ok && provider != "" {
+				out[i].cost += s.quote(ctx, p, u, c)
 			}
 		}
-		for _, l := range u.Lost {
-			if p, ok := view.price(u.TenantID, l.ProviderID, u.Model, u.At); ok && l.ProviderID != "" {
-				n, _ := p.Quote(ledger.Counts{Input: l.InFresh, CachedInput: l.InCache, Output: l.OutText, Reasoning: l.OutReasoning})
-				out[i].cost += n
-			}
+		cost(u.ProviderID, u.counts())
+		for _, l := range u.Lost[:min(len(u.Lost), lostMost)] {
+			cost(l.ProviderID, ledger.Counts{Input: l.InFresh, CachedInput: l.InCache, Output: l.OutText, Reasoning: l.OutReasoning})
 		}
 	}
 	return out, nil
 }
 
-func (s *Service) quote(ctx context.Context, p PriceVersion, u *Usage) int64 {
-	n, ok := p.Quote(u.counts())
-	if !ok {
+const (
+	lostMost  = 16
+	quoteMost = math.MaxInt64 / (4 * lostMost) // no call comes near; the price of one and the cost of all its attempts always fit
+)
+
+// quote prices counts in pico-units.
+func (s *Service) quote(ctx context.Context, p PriceVersion, u *Usage, c ledger.Counts) int64 {
+	n, ok := p.Quote(c)
+	if !ok || n > quoteMost {
 		s.Log.ErrorContext(ctx, "the price of a call does not fit; it is booked as free", "request_id", u.RequestID, "price_version", p.ID)
 		return 0
 	}
