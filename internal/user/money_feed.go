@@ -23,6 +23,9 @@ type PriceVersion struct {
 	ledger.Price
 }
 
+// Counts is what a call used, for PriceVersion.Quote, which answers pico-units.
+type Counts = ledger.Counts
+
 // BudgetGrant is a budget of a tenant in the change feed.
 type BudgetGrant struct {
 	BudgetRef
