@@ -18,3 +18,12 @@ export interface Budget {
 export interface Limit { id: string; subject: Subject; unit: 'requests' | 'tokens' | 'concurrent'; limit: number; burst?: number; by_operator?: boolean; created_at: string; updated_at: string; rev: number }
 export interface LimitNode { node: string; epoch: number; started_at: string; seen_at: string; shared: 'none' | 'redis' | 'away'; grantor: 'ok' | 'away'; open: number; unsettled: number; journal_lag: number; journal_full?: boolean }
 export interface LiveLimits { nodes: LimitNode[] | null; degraded: boolean; words: string }
+export interface StatementLine { model: string; requests: number; input_tokens: number; cached_tokens: number; output_tokens: number; reasoning_tokens: number; amount_micro: number }
+export interface Statement {
+  month: string; tenant_name: string; timezone: string; from: string; to: string; complete: boolean; currency: string; lines: StatementLine[] | null; requests: number; total_micro: number; opening_micro: number
+  moves: { kind: Journal['kind']; amount_micro: number }[] | null; closing_micro: number
+}
+export interface Invoice { id: string; tenant_id: string; number?: string; month: string; state: 'draft' | 'issued' | 'void'; currency: string; net_micro: number; tax_micro: number; total_micro: number; tax_percent?: string; void_reason?: string; created_at: string; issued_at?: string; rev: number }
+export interface RevenueItem { at: string; tenant_id?: string; tenant_name?: string; model?: string; provider_id?: string; requests: number; revenue_micro: number; cost_micro: number; margin_micro: number }
+export interface Revenue { currency: string; items: RevenueItem[] | null; totals: RevenueItem }
+export interface Forecast { month: string; currency: string; spent_micro: number; forecast_micro: number; low_micro: number; high_micro: number; days: number }

@@ -45,7 +45,7 @@ export function useKeys(filter: () => { owner?: string; project?: string }) {
   const keys = useCollection<ApiKey>(['user', 'keys'], '/keys', { query: filter })
   const deployments = useLoad({ key: () => ['inference', 'deployments', 'names'], query: (signal) => items<Deployment>('/inference/deployments', { limit: 200 }, signal), enabled: () => session.may('inference:read') })
   const projects = useLoad({ key: () => ['user', 'projects', {}], query: (signal) => items<Project>('/projects', { limit: 200 }, signal), enabled: () => session.may('project:read') })
-  const services = useLoad({ key: () => ['user', 'service-accounts', {}], query: (signal) => items<ServiceAccount>('/service-accounts', { limit: 200 }, signal), enabled: () => session.may('key:admin') })
+  const services = useLoad({ key: () => ['user', 'service-accounts', {}], query: (signal) => items<ServiceAccount>('/service-accounts', { limit: 200 }, signal), enabled: () => session.may('key:write') })
   const models = computed(() => (deployments.data.value ?? []).map((d) => d.name).sort())
   const rotate = useAction(async (k: ApiKey, overlap: number) => {
     const made = await post<ApiKey>(`/keys/${k.id}/rotate`, { overlap_s: overlap })
