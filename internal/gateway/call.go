@@ -52,6 +52,7 @@ type call struct {
 	left      bool          // the client takes no more
 	sent      bool          // an engine has the request
 	told      tokens
+	pass      pass // its admission
 	tried     inference.Tried
 	trace     *trace           // of a test; nil = none
 	defaults  *engine.Defaults // of this attempt's deployment
@@ -138,6 +139,9 @@ func (c *call) admit() error {
 	if err := c.target.Unready(); err != nil {
 		return err
 	}
+	if err := c.enter(who); err != nil {
+		return err
+	}
 	c.rowBuf = appendUsage(c.rowBuf[:0], &c.row)
 	c.entry, err = c.g.journal.Begin(c.rowBuf)
 	return err
@@ -176,6 +180,10 @@ func (c *call) refusal(answer *h1.Response) refusal {
 
 // settle books the call exactly once. A call that was never admitted has no entry and costs nothing.
 func (c *call) settle() {
+	defer c.release()
+	if c.pass.cut {
+		c.row.End = user.EndRefused
+	}
 	if c.entry == nil {
 		return
 	}
@@ -347,6 +355,9 @@ func (c *call) recheck(now time.Time, answer *h1.Response) *fault.Error {
 		c.row.End = user.EndRefused
 		answer.Cancel()
 		return asFault(err)
+	}
+	if e := c.extend(); e != nil {
+		return c.cutOff(answer, e)
 	}
 	return nil
 }

@@ -118,6 +118,7 @@ func (c *call) headers(h http.Header) {
 	if c.target == nil {
 		return
 	}
+	c.limitHeaders(h)
 	h.Set("X-Maas-Model", c.row.Model)
 	h.Set("X-Maas-Deployment", c.row.DeploymentID)
 	h.Set("X-Maas-Attempts", strconv.Itoa(c.row.Attempts))
@@ -163,7 +164,7 @@ func (g *Gateway) credential(ctx context.Context, r *http.Request) (*user.Creden
 	}
 	c, err := g.Verifier.Credential(ctx, user.FromRequest(r))
 	if err != nil {
-		return nil, err
+		return nil, g.badCredential(r, err)
 	}
 	if c, err = c.For(r); err != nil { // addresses it may be used from, the project it acts for
 		return nil, err

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -76,7 +77,10 @@ func openAI(e *fault.Error, requestID string) openAIError {
 	case fault.Unauthenticated:
 		o.Type, code = "invalid_request_error", "invalid_api_key"
 	case fault.Limited:
-		o.Type, code = "requests", "rate_limit_exceeded"
+		o.Type, code = cmp.Or(unitOf(e), "requests"), "rate_limit_exceeded"
+		if billing(e) {
+			o.Type, code = "insufficient_quota", "insufficient_quota"
+		}
 	case fault.Unavailable:
 		o.Type, code = "server_error", "overloaded"
 	case fault.Upstream:
@@ -89,7 +93,7 @@ func openAI(e *fault.Error, requestID string) openAIError {
 		code = "context_length_exceeded"
 	}
 	o.Code = &code
-	if len(e.Fields) > 0 {
+	if len(e.Fields) > 0 && e.Kind != fault.Limited {
 		o.Param = &e.Fields[0].Name
 	}
 	if e.Hint != "" && e.Kind != fault.Internal {
@@ -109,6 +113,8 @@ func errorBody(e *fault.Error, requestID string) []byte {
 // retryHeaders tells clients whether and when a repeat can help. SDKs repeat 408, 409, 429 and 5xx by themselves unless told not to.
 func retryHeaders(h http.Header, e *fault.Error, status int) {
 	switch {
+	case final(e):
+		h.Set("X-Should-Retry", "false")
 	case e.RetryAfter > 0:
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 		h.Set("Retry-After-Ms", strconv.FormatInt(e.RetryAfter.Milliseconds(), 10))

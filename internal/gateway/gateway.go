@@ -26,15 +26,20 @@ import (
 type Config struct {
 	BodyLimit int64    `yaml:"body_limit" doc:"Largest request body in bytes"`
 	Origins   []string `yaml:"origins" doc:"Origins besides our own that may open a WebSocket, as scheme://host[:port]"`
+
+	OnExhausted string `yaml:"on_exhausted" doc:"What happens to a running stream whose budget is used up: finish, or cut (it ends with an error event)."`
 }
 
 // Defaults returns the configuration of a fresh installation.
-func Defaults() Config { return Config{BodyLimit: 16 << 20} }
+func Defaults() Config { return Config{BodyLimit: 16 << 20, OnExhausted: "finish"} }
 
 // Validate lists everything that is wrong.
 func (c Config) Validate() []fault.Field {
 	if c.BodyLimit < 1<<10 || c.BodyLimit > 1<<30 {
 		return []fault.Field{{Name: "gateway.body_limit", Code: "out_of_range", Message: "must be 1 KiB to 1 GiB"}}
+	}
+	if c.OnExhausted != "finish" && c.OnExhausted != "cut" {
+		return []fault.Field{{Name: "gateway.on_exhausted", Code: "not_in_list", Message: "must be finish or cut"}}
 	}
 	return nil
 }
@@ -59,6 +64,9 @@ type Gateway struct {
 	journal  *meter.Journal
 	metrics  *metrics
 	ratios   ratios
+	meter    *meter.Meter
+	sizes    sizeTable
+	suspects suspects
 	draining atomic.Bool
 	calls    sync.Pool
 	sockets  sockets
@@ -78,6 +86,7 @@ func New(d Deps) (*Gateway, error) {
 	}
 	g.journal = journal
 	g.metrics = newMetrics(g)
+	g.meter = newMeter(g)
 	if n := settleOrphans(journal, orphans); n > 0 {
 		g.Log.Warn("requests were under way when the last process ended; booked as far as they were marked", "requests", n)
 	}
@@ -154,6 +163,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 			}
 		}
 	}()
+	metered := make(chan struct{})
+	go func() { defer close(metered); g.runMeter(ctx) }()
+	defer func() { <-metered }()
 	failing := false
 	err := g.journal.Run(ctx, g.send, func(err error) {
 		if err != nil && !failing && ctx.Err() == nil {

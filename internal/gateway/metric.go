@@ -21,6 +21,7 @@ type metrics struct {
 	inflight   prometheus.Gauge
 	unsettled  prometheus.Counter
 	unreadable prometheus.Counter
+	suspects   prometheus.Counter
 
 	batchSeconds prometheus.Histogram
 }
@@ -50,9 +51,11 @@ func newMetrics(g *Gateway) *metrics {
 		unreadable:   prometheus.NewCounter(prometheus.CounterOpts{Name: "maas_gateway_journal_unreadable_total", Help: "Journal rows that could not be read and were left out."}),
 		batchSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "maas_meter_batch_seconds", Help: "Time to book a batch of usage.", Buckets: seconds}),
 	}
+	m.suspects = prometheus.NewCounter(prometheus.CounterOpts{Name: "maas_gateway_suspects_total", Help: "Addresses that sent so many bad credentials that they were put off."})
 	if g.Metrics == nil {
 		return m
 	}
+	g.Metrics.MustRegister(m.suspects)
 	g.Metrics.MustRegister(m.requests, m.refused, m.attempts, m.retries, m.budget, m.probes, breakers{g}, m.tokens, m.sources, m.seconds, m.ttft, m.inflight, m.unsettled, m.unreadable, m.batchSeconds,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_meter_journal_lag_records", Help: "Usage rows that are not booked yet."}, func() float64 { return float64(g.journal.Lag()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_meter_journal_bytes", Help: "Size of the usage journal."}, func() float64 { return float64(g.journal.Bytes()) }),

@@ -141,3 +141,42 @@ func (m *Meter) take(_ context.Context, b *Bucket, now int64, a *Ask) *Refusal {
 	}
 	return nil
 }
+
+// Alone makes a bucket with a counter of its own that no Meter knows.
+func Alone(l Limit) *Bucket { return newBucket(l, &counter{}) }
+
+// Take charges a bucket of Alone: 0 = taken, else the wait.
+func (b *Bucket) Take(now, n int64) time.Duration { return time.Duration(b.take(now, n)) }
+
+// Standing is how a limit stands.
+type Standing struct {
+	Limit, Left int64
+	Reset       time.Duration // until it is full again
+}
+
+// Tightest returns the limit of a unit that has the least left; false if there is none.
+func Tightest(now int64, unit Unit, lists ...[]*Bucket) (s Standing, ok bool) {
+	for _, list := range lists {
+		for _, b := range list {
+			if b.Unit != unit || b.Limit.Limit <= 0 {
+				continue
+			}
+			x := b.standing(now)
+			if !ok || x.Left < s.Left {
+				s, ok = x, true
+			}
+		}
+	}
+	return s, ok
+}
+
+func (b *Bucket) standing(now int64) Standing {
+	behind := max(b.word.tat.Load()-now, 0)
+	hi, lo := bits.Mul64(uint64(max(b.burst-behind, 0)), uint64(b.Limit.Limit)) //nolint:gosec // not negative
+	left := int64(0)
+	if hi < uint64(minute) {
+		q, _ := bits.Div64(hi, lo, uint64(minute))
+		left = int64(min(q, uint64(b.Limit.Limit))) //nolint:gosec // bounded
+	}
+	return Standing{b.Limit.Limit, left, time.Duration(behind)}
+}

@@ -199,3 +199,23 @@ func (noGrantor) Lease(_ context.Context, asks []LeaseAsk) ([]Grant, error) {
 }
 
 func (noGrantor) Return(context.Context, []LeaseReturn) error { return nil }
+
+// State is how a Meter stands.
+type State struct {
+	Shared    string // none, redis, away
+	Grantor   string // ok, away
+	Open      int64
+	Unsettled int64
+}
+
+// State tells how the Meter stands now.
+func (m *Meter) State() State {
+	s := State{Shared: "none", Grantor: "ok", Open: m.open.Load(), Unsettled: m.unsettled.Load()}
+	if m.away.Load() != 0 {
+		s.Grantor = "away"
+	}
+	return s
+}
+
+// SetNodes tells how many processes take calls, this one included.
+func (m *Meter) SetNodes(n int64) { m.nodes.Store(max(n, 1)) }

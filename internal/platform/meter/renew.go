@@ -74,13 +74,15 @@ func (t *target) failed(q request) {
 // granted takes one answer in. The caller holds mu.
 func (t *target) granted(q request, g Grant, sent, now int64) {
 	p := t.pool.Load()
-	if p != nil {
-		if i := slices.IndexFunc(p.leases, func(l lease) bool { return l.ask.ID == q.ask.ID }); i >= 0 { // a renewal
-			if t.renewed(p, i, g, sent) {
-				return
-			}
-			p = nil
+	if q.f == nil { // a renewal; its pool may have been retired meanwhile, and then its lease is on the way back
+		if p == nil {
+			return
 		}
+		i := slices.IndexFunc(p.leases, func(l lease) bool { return l.ask.ID == q.ask.ID })
+		if i < 0 || t.renewed(p, i, g, sent) {
+			return
+		}
+		p = nil
 	}
 	t.lost, t.left = nil, g.Left
 	if g.Unlimited {
