@@ -277,7 +277,11 @@ func (s *Service) registerExternal(ctx context.Context, e login.Entry, p login.P
 		if err := s.addNewcomer(ctx, tx, &u, inv); err != nil {
 			return err
 		}
-		return s.addIdentity(ctx, tx, e, p, u.ID, u.Tenant.ID)
+		if err := s.addIdentity(ctx, tx, e, p, u.ID, u.Tenant.ID); err != nil {
+			return err
+		}
+		u, err = userAnywhere(ctx, tx, u.ID)
+		return err
 	})
 	if errors.Is(err, ErrTaken) {
 		err = ErrLinkFirst
