@@ -210,6 +210,9 @@ func (c *call) count() {
 		u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.Source = c.told.inFresh+c.told.inWrite, c.told.inCache, c.told.outText, c.told.outThought, user.SourceUpstream
 		if u.End != user.EndDone && !c.cut.final {
 			u.Source = user.SourceRunning
+			if c.cut.counted {
+				u.Source = user.SourceCounted
+			}
 		}
 		c.g.ratios.learn(u.Model, c.f.textBytes, c.told.prompt())
 	case !c.sent:

@@ -216,7 +216,7 @@ func (r refusal) fault() *fault.Error {
 		return e
 	}
 	switch {
-	case r.code == "context_length_exceeded" || strings.Contains(words, "maximum context length"):
+	case r.code == "context_length_exceeded" || tooLong(words):
 		return say(ErrContextTooLong)
 	case r.status == 413:
 		return say(ErrBodyTooLarge)

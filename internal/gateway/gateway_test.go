@@ -96,6 +96,7 @@ func newRigOn(t testing.TB, d *db.DB, dir string, ups []*upstream) *rig {
 	require.NoError(t, err)
 	s := web.New(web.Options{Version: "test", Log: discard, Authenticate: r.users.Authenticate})
 	s.MountHot("v1", r.g.Handler())
+	s.Mount("v2", r.g.Handler())
 	r.g.Routes(s.Mux())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -66,10 +66,16 @@ func (g *Gateway) serveModels(w http.ResponseWriter, r *http.Request) {
 		LastID  *string       `json:"last_id"`
 		HasMore bool          `json:"has_more"`
 	}{Object: "list", Data: []modelObject{}}
+	var may []inference.ModelInfo
 	for _, m := range g.Router.Models(p.TenantID) {
 		if allowed(p, m.ID) {
+			may = append(may, m)
 			list.Data = append(list.Data, objectOf(m))
 		}
+	}
+	if speaksAnthropic(r) {
+		g.modelsAnthropic(w, r, may)
+		return
 	}
 	if n := len(list.Data); n > 0 {
 		list.FirstID, list.LastID = &list.Data[0].ID, &list.Data[n-1].ID
@@ -90,6 +96,10 @@ func (g *Gateway) serveModel(w http.ResponseWriter, r *http.Request) {
 	t, err := g.Router.Resolve(p.TenantID, name)
 	if err != nil || !allowed(p, t.Model.ID) {
 		g.refuseHTTP(w, r, ErrModelNotFound.With("there is no model %.300q", name), false)
+		return
+	}
+	if speaksAnthropic(r) {
+		g.writeJSON(w, r, messageOf(t.Model))
 		return
 	}
 	g.writeJSON(w, r, objectOf(t.Model))

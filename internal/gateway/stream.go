@@ -49,6 +49,7 @@ type cutter struct {
 
 	tr       dialect.Translator // nil = the bytes pass
 	messages bool               // they have Anthropic's form
+	counted  bool               // usage holds an output that was counted here
 }
 
 func (c *cutter) reset(keepUsage, keepEach bool, rename string) {

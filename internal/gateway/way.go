@@ -146,6 +146,14 @@ func (c *cutter) translated(data []byte) {
 func (c *cutter) note(s *dialect.Seen) {
 	c.usage, c.final, c.events, c.bytes = tokensOf(&s.Usage), s.Final, s.Events, s.Bytes
 	c.finished, c.done, c.failed = s.Finished, s.Done, s.Failed
+	c.atLeast()
+}
+
+// atLeast corrects what is told on the way: some tell the output at the end only, and each event with content is a token at least.
+func (c *cutter) atLeast() {
+	if u := &c.usage; !c.final && u.told && c.events > u.outText+u.outThought {
+		u.outText, c.counted = c.events-u.outThought, true
+	}
 }
 
 func tokensOf(t *dialect.Tokens) tokens {
@@ -177,6 +185,7 @@ func (c *cutter) message(e, data []byte) {
 		if l.content > 0 {
 			c.events++
 			c.bytes += int64(l.content)
+			c.atLeast()
 		}
 	}
 	c.out = append(c.out, e...)
@@ -291,4 +300,9 @@ func (c *call) dialectHeaders(h http.Header) {
 			h.Set("X-Maas-Dropped", strings.Join(d, ", "))
 		}
 	}
+}
+
+// tooLong recognises how upstreams say that a prompt is longer than the model's context where they give no code for it.
+func tooLong(words string) bool {
+	return strings.Contains(words, "maximum context length") || strings.HasPrefix(words, "prompt is too long") || strings.HasPrefix(words, "The input token count")
 }
