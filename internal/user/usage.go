@@ -3,8 +3,8 @@ package user
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -51,6 +51,34 @@ func (u Usage) check() error {
 	return nil
 }
 
+// digest tells batches of one number apart: SHA-256 over all values of all rows.
+func (b *Batch) digest() string {
+	h := sha256.New()
+	var buf []byte
+	for i := range b.Rows {
+		u := &b.Rows[i]
+		buf = buf[:0]
+		for _, s := range [...]string{u.RequestID, u.ClientRequestID, u.TenantID, u.UserID, u.KeyID, u.ProjectID, u.ProviderID, u.PriceVersion, u.Op, u.Model, u.DeploymentID, u.ReplicaID, u.End, u.Source} {
+			buf = append(binary.AppendUvarint(buf, uint64(len(s))), s...)
+		}
+		stream := int64(0)
+		if u.Stream {
+			stream = 1
+		}
+		for _, n := range [...]int64{u.At.UnixMicro(), stream, int64(u.Status), int64(u.Attempts), u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.TTFTMS, u.DurationMS, int64(len(u.Lost))} {
+			buf = binary.AppendVarint(buf, n)
+		}
+		for _, l := range u.Lost {
+			buf = append(binary.AppendUvarint(buf, uint64(len(l.ProviderID))), l.ProviderID...)
+			for _, n := range [...]int64{l.InFresh, l.InCache, l.OutText, l.OutReasoning} {
+				buf = binary.AppendVarint(buf, n)
+			}
+		}
+		_, _ = h.Write(buf) // never fails
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
 // Record implements API.
 func (s *Service) Record(ctx context.Context, b Batch) error {
 	if b.Node == "" || len(b.Rows) > batchMost {
@@ -61,12 +89,7 @@ func (s *Service) Record(ctx context.Context, b Batch) error {
 			return err
 		}
 	}
-	raw, err := json.Marshal(b.Rows)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(raw)
-	digest := hex.EncodeToString(sum[:])
+	digest := b.digest()
 	priced, err := s.pricing(ctx, b.Rows)
 	if err != nil {
 		return err
@@ -86,15 +109,12 @@ func (s *Service) Record(ctx context.Context, b Batch) error {
 			return err
 		}
 		last := map[string]time.Time{}
-		fresh := make([]bookedRow, 0, len(priced))
+		fresh, err := insertUsage(ctx, tx, priced)
+		if err != nil {
+			return err
+		}
+		booked = len(fresh)
 		for _, u := range priced {
-			n, err := insertUsage(ctx, tx, u)
-			if err != nil {
-				return err
-			}
-			if booked += int(n); n > 0 {
-				fresh = append(fresh, u)
-			}
 			if u.KeyID != "" && u.At.After(last[u.KeyID]) {
 				last[u.KeyID] = u.At
 			}
