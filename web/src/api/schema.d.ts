@@ -21,6 +21,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/auth/identities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list identity */
+        get: operations["user_identity_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/identities/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** delete identity */
+        delete: operations["user_identity_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/identities/{provider}/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** link identity */
+        post: operations["user_identity_link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/login": {
         parameters: {
             query?: never;
@@ -32,6 +83,23 @@ export interface paths {
         put?: never;
         /** login auth */
         post: operations["user_auth_login"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/login/mfa": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** second auth */
+        post: operations["user_auth_second"];
         delete?: never;
         options?: never;
         head?: never;
@@ -55,6 +123,194 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/auth/mfa": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get mfa */
+        get: operations["user_mfa_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/mfa/recovery-codes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** renew recovery */
+        post: operations["user_recovery_renew"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/mfa/totp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** create totp */
+        post: operations["user_totp_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/mfa/totp/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** confirm totp */
+        post: operations["user_totp_confirm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/mfa/totp/disable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** disable totp */
+        post: operations["user_totp_disable"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/passkeys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list passkey */
+        get: operations["user_passkey_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/passkeys/login/begin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** begin passkey login */
+        post: operations["user_passkey_login_begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/passkeys/login/finish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** login passkey */
+        post: operations["user_passkey_login"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/passkeys/register/begin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** begin passkey */
+        post: operations["user_passkey_begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/passkeys/register/finish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** create passkey */
+        post: operations["user_passkey_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/passkeys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** delete passkey */
+        delete: operations["user_passkey_delete"];
+        options?: never;
+        head?: never;
+        /** update passkey */
+        patch: operations["user_passkey_update"];
+        trace?: never;
+    };
     "/api/v1/auth/password/change": {
         parameters: {
             query?: never;
@@ -66,6 +322,74 @@ export interface paths {
         put?: never;
         /** change password */
         post: operations["user_password_change"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/password/forgot": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** forgot password */
+        post: operations["user_password_forgot"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/password/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** reset password */
+        post: operations["user_password_reset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/providers/{provider}/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** callback provider */
+        get: operations["user_provider_callback"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/providers/{provider}/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** start provider */
+        get: operations["user_provider_start"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -89,6 +413,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/auth/register": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** register auth */
+        post: operations["user_auth_register"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/sessions": {
         parameters: {
             query?: never;
@@ -100,6 +441,23 @@ export interface paths {
         get: operations["user_session_list"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/sessions/revoke-others": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** others session revoke */
+        post: operations["user_session_revoke_others"];
         delete?: never;
         options?: never;
         head?: never;
@@ -140,6 +498,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/auth/switch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** switch tenant */
+        post: operations["user_tenant_switch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/tenants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** mine tenant */
+        get: operations["user_tenant_mine"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/verify-email": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** verify email */
+        post: operations["user_email_verify"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/verify-email/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** resend email */
+        post: operations["user_email_resend"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/ws-ticket": {
         parameters: {
             query?: never;
@@ -152,6 +578,95 @@ export interface paths {
         /** create ticket */
         post: operations["user_ticket_create"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/budgets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list budget */
+        get: operations["user_budget_list"];
+        put?: never;
+        /** create budget */
+        post: operations["user_budget_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/budgets/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get budget */
+        get: operations["user_budget_get"];
+        put?: never;
+        post?: never;
+        /** delete budget */
+        delete: operations["user_budget_delete"];
+        options?: never;
+        head?: never;
+        /** update budget */
+        patch: operations["user_budget_update"];
+        trace?: never;
+    };
+    "/api/v1/budgets/{id}/raise": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** raise budget */
+        post: operations["user_budget_raise"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/grants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list grant */
+        get: operations["user_grant_list"];
+        put?: never;
+        /** create grant */
+        post: operations["user_grant_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/grants/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** delete grant */
+        delete: operations["user_grant_delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -347,6 +862,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/inference/embedding": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** create embedding */
+        post: operations["inference_embedding_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/inference/engines": {
         parameters: {
             query?: never;
@@ -375,6 +907,23 @@ export interface paths {
         put?: never;
         /** check fit */
         post: operations["inference_fit_check"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/inference/provider-presets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list provider preset */
+        get: operations["inference_provider_preset_list"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -452,6 +1001,77 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/inference/rerank": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** create rerank */
+        post: operations["inference_rerank_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/inference/routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list route */
+        get: operations["inference_route_list"];
+        put?: never;
+        /** create route */
+        post: operations["inference_route_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/inference/routes/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get route */
+        get: operations["inference_route_get"];
+        put?: never;
+        post?: never;
+        /** delete route */
+        delete: operations["inference_route_delete"];
+        options?: never;
+        head?: never;
+        /** update route */
+        patch: operations["inference_route_update"];
+        trace?: never;
+    };
+    "/api/v1/inference/routes/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** test route */
+        post: operations["inference_route_test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/inference/stream": {
         parameters: {
             query?: never;
@@ -463,6 +1083,212 @@ export interface paths {
         get: operations["inference_stream_open"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/inference/upstreams": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list upstream */
+        get: operations["inference_upstream_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list invitation */
+        get: operations["user_invitation_list"];
+        put?: never;
+        /** create invitation */
+        post: operations["user_invitation_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations/by-token/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** show invitation */
+        get: operations["user_invitation_show"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations/by-token/{token}/accept": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** accept invitation */
+        post: operations["user_invitation_accept"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** delete invitation */
+        delete: operations["user_invitation_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations/{id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** resend invitation */
+        post: operations["user_invitation_resend"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invoices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list invoice */
+        get: operations["user_invoice_list"];
+        put?: never;
+        /** create invoice */
+        post: operations["user_invoice_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invoices/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get invoice */
+        get: operations["user_invoice_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invoices/{id}/csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** csv invoice */
+        get: operations["user_invoice_csv"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invoices/{id}/issue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** issue invoice */
+        post: operations["user_invoice_issue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invoices/{id}/pdf": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** pdf invoice */
+        get: operations["user_invoice_pdf"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invoices/{id}/void": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** void invoice */
+        post: operations["user_invoice_void"];
         delete?: never;
         options?: never;
         head?: never;
@@ -642,6 +1468,164 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/keys/{id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** rotate key */
+        post: operations["user_key_rotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/journals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list journal */
+        get: operations["user_journal_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/journals/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get journal */
+        get: operations["user_journal_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** verify ledger */
+        post: operations["user_ledger_verify"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list limit */
+        get: operations["user_limit_list"];
+        put?: never;
+        /** create limit */
+        post: operations["user_limit_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/limits/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** live limit */
+        get: operations["user_limit_live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/limits/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get limit */
+        get: operations["user_limit_get"];
+        put?: never;
+        post?: never;
+        /** delete limit */
+        delete: operations["user_limit_delete"];
+        options?: never;
+        head?: never;
+        /** update limit */
+        patch: operations["user_limit_update"];
+        trace?: never;
+    };
+    "/api/v1/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list member */
+        get: operations["user_member_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/members/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get member */
+        get: operations["user_member_get"];
+        put?: never;
+        post?: never;
+        /** delete member */
+        delete: operations["user_member_delete"];
+        options?: never;
+        head?: never;
+        /** update member */
+        patch: operations["user_member_update"];
+        trace?: never;
+    };
     "/api/v1/models": {
         parameters: {
             query?: never;
@@ -817,6 +1801,376 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/permissions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list permission */
+        get: operations["user_permission_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list price */
+        get: operations["user_price_list"];
+        put?: never;
+        /** create price */
+        post: operations["user_price_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/prices/current": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** current price */
+        get: operations["user_price_current"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list project */
+        get: operations["user_project_list"];
+        put?: never;
+        /** create project */
+        post: operations["user_project_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get project */
+        get: operations["user_project_get"];
+        put?: never;
+        post?: never;
+        /** delete project */
+        delete: operations["user_project_delete"];
+        options?: never;
+        head?: never;
+        /** update project */
+        patch: operations["user_project_update"];
+        trace?: never;
+    };
+    "/api/v1/projects/{id}/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** members project */
+        get: operations["user_project_members"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{id}/members/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** admit project */
+        put: operations["user_project_admit"];
+        post?: never;
+        /** dismiss project */
+        delete: operations["user_project_dismiss"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/quota": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get quota */
+        get: operations["user_quota_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/revenue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** sum revenue */
+        get: operations["user_revenue_sum"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/roles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list role */
+        get: operations["user_role_list"];
+        put?: never;
+        /** create role */
+        post: operations["user_role_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/roles/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** delete role */
+        delete: operations["user_role_delete"];
+        options?: never;
+        head?: never;
+        /** update role */
+        patch: operations["user_role_update"];
+        trace?: never;
+    };
+    "/api/v1/service-accounts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list service */
+        get: operations["user_service_list"];
+        put?: never;
+        /** create service */
+        post: operations["user_service_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/service-accounts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get service */
+        get: operations["user_service_get"];
+        put?: never;
+        post?: never;
+        /** delete service */
+        delete: operations["user_service_delete"];
+        options?: never;
+        head?: never;
+        /** update service */
+        patch: operations["user_service_update"];
+        trace?: never;
+    };
+    "/api/v1/statements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get statement */
+        get: operations["user_statement_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/statements/{month}/csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** csv statement */
+        get: operations["user_statement_csv"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/statements/{month}/pdf": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** pdf statement */
+        get: operations["user_statement_pdf"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list tenant */
+        get: operations["user_tenant_list"];
+        put?: never;
+        /** create tenant */
+        post: operations["user_tenant_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/current": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** current tenant */
+        get: operations["user_tenant_current"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** change tenant */
+        patch: operations["user_tenant_change"];
+        trace?: never;
+    };
+    "/api/v1/tenants/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get tenant */
+        get: operations["user_tenant_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** update tenant */
+        patch: operations["user_tenant_update"];
+        trace?: never;
+    };
+    "/api/v1/tenants/{id}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** activate tenant */
+        post: operations["user_tenant_activate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{id}/suspend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** suspend tenant */
+        post: operations["user_tenant_suspend"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/uploads": {
         parameters: {
             query?: never;
@@ -860,6 +2214,40 @@ export interface paths {
         };
         /** sum usage */
         get: operations["user_usage_sum"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/usage/export.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** export usage */
+        get: operations["user_usage_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/usage/forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** forecast usage */
+        get: operations["user_usage_forecast"];
         put?: never;
         post?: never;
         delete?: never;
@@ -975,6 +2363,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/users/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** approve user */
+        post: operations["user_user_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{id}/reject": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** reject user */
+        post: operations["user_user_reject"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{id}/reset-mfa": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** mfa user reset */
+        post: operations["user_user_reset_mfa"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/users/{id}/suspend": {
         parameters: {
             query?: never;
@@ -986,6 +2425,92 @@ export interface paths {
         put?: never;
         /** suspend user */
         post: operations["user_user_suspend"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/wallet": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get wallet */
+        get: operations["user_wallet_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** update wallet */
+        patch: operations["user_wallet_update"];
+        trace?: never;
+    };
+    "/api/v1/wallets/{id}/adjust": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** adjust wallet */
+        post: operations["user_wallet_adjust"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/wallets/{id}/payout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** payout wallet */
+        post: operations["user_wallet_payout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/wallets/{id}/refund": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** refund wallet */
+        post: operations["user_wallet_refund"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/wallets/{id}/topup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** topup wallet */
+        post: operations["user_wallet_topup"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1010,6 +2535,16 @@ export interface components {
             ms: number;
             path: string;
             result: string;
+        };
+        CodeInBody: {
+            code: string;
+        };
+        ConfirmInBody: {
+            /** @description Empty for people without one, whose sign-in must be recent */
+            password?: string;
+        };
+        EmailInBody: {
+            email: string;
         };
         EngineDefaults: {
             /** Format: int64 */
@@ -1098,6 +2633,28 @@ export interface components {
             updated_at: string;
             upstream_model: string;
         };
+        InferenceEndpointState: {
+            breaker: string;
+            /** Format: date-time */
+            cooling_until?: string;
+            deployment: string;
+            deployment_id: string;
+            /** Format: date-time */
+            ejected_until?: string;
+            endpoint: string;
+            /** Format: double */
+            error_rate: number;
+            /** Format: int64 */
+            in_flight: number;
+            last_error: components["schemas"]["InferenceLastError"];
+            /** Format: date-time */
+            last_used_at?: string;
+            /** Format: double */
+            latency_ms_p50: number;
+            reason?: string;
+            /** Format: int64 */
+            requests: number;
+        };
         InferenceEngineView: {
             available: boolean;
             detail?: string;
@@ -1133,14 +2690,32 @@ export interface components {
             engine?: "auto" | "native";
             model: string;
         };
+        InferenceLastError: {
+            /** Format: date-time */
+            at: string;
+            code: string;
+            message: string;
+        };
         InferenceListDeploymentView: {
             items: components["schemas"]["InferenceDeploymentView"][] | null;
             next: string | null;
             /** Format: int64 */
             total?: number;
         };
+        InferenceListEndpointState: {
+            items: components["schemas"]["InferenceEndpointState"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
         InferenceListEngineView: {
             items: components["schemas"]["InferenceEngineView"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        InferenceListPreset: {
+            items: components["schemas"]["InferencePreset"][] | null;
             next: string | null;
             /** Format: int64 */
             total?: number;
@@ -1153,6 +2728,12 @@ export interface components {
         };
         InferenceListReplicaView: {
             items: components["schemas"]["InferenceReplicaView"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        InferenceListRouteView: {
+            items: components["schemas"]["InferenceRouteView"][] | null;
             next: string | null;
             /** Format: int64 */
             total?: number;
@@ -1281,11 +2862,69 @@ export interface components {
         InferenceNewProvider: {
             /** @description Kept sealed, never shown */
             api_key?: string;
-            /** @description https://host/v1; the paths of the dialect are appended */
-            base_url: string;
-            /** @enum {string} */
-            kind?: "openai";
+            /** @description Azure: the api-version of addresses with deployments; left out for its v1 form */
+            api_version?: string;
+            /** @description https://host/v1; the paths of the dialect are appended. That of the preset where it is left out */
+            base_url?: string;
+            /**
+             * @description The dialect of the upstream; that of the preset, else openai
+             * @enum {string}
+             */
+            kind?: "openai" | "anthropic" | "gemini" | "azure";
             name: string;
+            /** @description A known upstream (GET /inference/provider-presets); found by the address where it is left out */
+            preset?: string;
+        };
+        InferenceNewRetry: {
+            /**
+             * Format: int64
+             * @description In all, the first one included; 3 if absent
+             */
+            attempts?: number;
+            /**
+             * Format: int64
+             * @description Attempts beyond the first as a share of the requests of the last ten seconds; 20 if absent
+             */
+            budget_percent?: number;
+            /** @description connect, 429, 5xx, timeout; all if absent */
+            on?: string[];
+        };
+        InferenceNewRoute: {
+            /** @description Further public names of the same route */
+            aliases?: string[] | null;
+            description?: string;
+            /** @description true if absent; a route that is off answers to no name */
+            enabled?: boolean;
+            /** @description Public names - routes or deployments - whose targets follow when all of the route's own fail. Circles are refused */
+            fallbacks?: string[] | null;
+            /** @description Public model name. It goes before a deployment of the same name */
+            name: string;
+            retry?: components["schemas"]["InferenceNewRetry"];
+            /**
+             * @description How to choose among the targets of one priority; weighted if absent
+             * @enum {string}
+             */
+            strategy?: "weighted" | "least_loaded" | "session";
+            targets?: components["schemas"]["InferenceNewRouteTarget"][] | null;
+            /**
+             * Format: int64
+             * @description To the first piece of an answer, per attempt; 0 = two minutes for streams, ten for whole answers
+             */
+            timeout_ms?: number;
+        };
+        InferenceNewRouteTarget: {
+            /** @description id or name */
+            deployment: string;
+            /**
+             * Format: int64
+             * @description Lower ones are tried first
+             */
+            priority?: number;
+            /**
+             * Format: int64
+             * @description Share among the targets of one priority, 100 if absent; 0 = takes nothing
+             */
+            weight?: number;
         };
         InferenceOverview: {
             deployments: components["schemas"]["InferenceDeploymentCounts"];
@@ -1322,6 +2961,18 @@ export interface components {
             threads?: number;
             upstream_model?: string;
         };
+        InferencePreset: {
+            /** @description May hold a part in capitals that must be replaced */
+            base_url: string;
+            /** @description Where the provider explains its API */
+            docs?: string;
+            id: string;
+            /** @enum {string} */
+            kind: "openai" | "anthropic" | "gemini" | "azure";
+            name: string;
+            /** @description Fields that must be filled in: api_key, base_url, api_version */
+            needs: string[] | null;
+        };
         InferenceProgress: {
             /** Format: int64 */
             done: number;
@@ -1331,6 +2982,7 @@ export interface components {
         };
         InferenceProvider: {
             api_key_set: boolean;
+            api_version?: string;
             base_url: string;
             /** Format: date-time */
             checked_at?: string;
@@ -1339,6 +2991,7 @@ export interface components {
             id: string;
             kind: string;
             name: string;
+            preset?: string;
             reason: components["schemas"]["InferenceReason"];
             /** Format: int64 */
             rev: number;
@@ -1348,6 +3001,7 @@ export interface components {
         };
         InferenceProviderPatch: {
             api_key?: string;
+            api_version?: string;
             base_url?: string;
             name?: string;
         };
@@ -1389,6 +3043,55 @@ export interface components {
             /** Format: date-time */
             started_at?: string;
             state: string;
+        };
+        InferenceRetryPolicy: {
+            /** Format: int64 */
+            attempts: number;
+            /** Format: int64 */
+            budget_percent: number;
+            on: string[] | null;
+        };
+        InferenceRoutePatch: {
+            aliases?: string[];
+            description?: string;
+            enabled?: boolean;
+            fallbacks?: string[];
+            name?: string;
+            retry?: components["schemas"]["InferenceNewRetry"];
+            /** @enum {string} */
+            strategy?: "weighted" | "least_loaded" | "session";
+            targets?: components["schemas"]["InferenceNewRouteTarget"][];
+            /** Format: int64 */
+            timeout_ms?: number;
+        };
+        InferenceRouteTargetView: {
+            deployment: string;
+            deployment_id: string;
+            /** Format: int64 */
+            priority: number;
+            status: string;
+            /** Format: int64 */
+            weight: number;
+        };
+        InferenceRouteView: {
+            aliases: string[] | null;
+            /** Format: date-time */
+            created_at: string;
+            description: string;
+            enabled: boolean;
+            fallbacks: string[] | null;
+            id: string;
+            name: string;
+            retry: components["schemas"]["InferenceRetryPolicy"];
+            /** Format: int64 */
+            rev: number;
+            state: components["schemas"]["InferenceEndpointState"][] | null;
+            strategy: string;
+            targets: components["schemas"]["InferenceRouteTargetView"][] | null;
+            /** Format: int64 */
+            timeout_ms: number;
+            /** Format: date-time */
+            updated_at: string;
         };
         InferenceUpstreamModel: {
             id: string;
@@ -1465,6 +3168,11 @@ export interface components {
         JobSubject: {
             id: string;
             kind: string;
+        };
+        LinkInBody: {
+            /** @description Needed when the sign-in is more than ten minutes ago */
+            password?: string;
+            return_to?: string;
         };
         LoginInBody: {
             /**
@@ -1595,6 +3303,30 @@ export interface components {
             size_bytes: number;
             status: string;
         };
+        PasskeyBeginBody: {
+            /** @description Needed when the sign-in is more than ten minutes ago */
+            password?: string;
+        };
+        PasskeyFinishBody: {
+            ceremony: string;
+            /** @description What the browser made, as JSON */
+            credential: unknown;
+            name?: string;
+        };
+        PasskeyLoginBeginBody: {
+            /** @description As second factor of this sign-in; empty = the passkey alone */
+            mfa_token?: string;
+        };
+        PasskeyLoginInBody: {
+            assertion: unknown;
+            ceremony: string;
+            /** @enum {string} */
+            client?: "cli" | "";
+            remember?: boolean;
+        };
+        PasskeyPatchBody: {
+            name: string;
+        };
         PasswordInBody: {
             current_password: string;
             new_password: string;
@@ -1626,6 +3358,22 @@ export interface components {
         RefreshInBody: {
             refresh_token?: string;
         };
+        ResetInBody: {
+            password: string;
+            token: string;
+        };
+        SecondInBody: {
+            /** @description What the browser made, as JSON */
+            assertion?: unknown;
+            /** @description Of POST /auth/passkeys/login/begin */
+            ceremony?: string;
+            /** @enum {string} */
+            client?: "cli" | "";
+            code?: string;
+            /** @enum {string} */
+            method: "totp" | "recovery" | "passkey";
+            mfa_token: string;
+        };
         SetupInBody: {
             /** @enum {string} */
             client?: "cli" | "";
@@ -1637,14 +3385,22 @@ export interface components {
             password: string;
             tenant_name?: string;
         };
+        SwitchInBody: {
+            tenant_id: string;
+        };
         TicketInBody: {
             /** @description Path of the WebSocket, without query */
             path: string;
+        };
+        TokenInBody: {
+            token: string;
         };
         User: {
             /** Format: date-time */
             created_at: string;
             email: string;
+            /** @description The address was proven by a mail or by a provider */
+            email_verified: boolean;
             id: string;
             /** Format: date-time */
             last_login_at?: string;
@@ -1653,10 +3409,11 @@ export interface components {
             profile: components["schemas"]["UserProfile"];
             /** Format: int64 */
             rev: number;
+            /** @description Built-in name or id of a custom role */
+            role: string;
+            role_name: string;
             /** @enum {string} */
-            role: "owner" | "admin" | "developer" | "viewer";
-            /** @enum {string} */
-            status: "active" | "suspended" | "erased";
+            status: "active" | "pending" | "suspended" | "erased";
             tenant: components["schemas"]["UserTenant"];
             /** Format: date-time */
             updated_at: string;
@@ -1677,13 +3434,242 @@ export interface components {
         UserAuthConfig: {
             /** @description The built-in demo model can be made: POST /models/demo */
             demo_model: boolean;
+            email: components["schemas"]["UserEmailConfig"];
+            mfa: components["schemas"]["UserMfaConfig"];
             password: components["schemas"]["AuthConfigPasswordStruct"];
+            providers: components["schemas"]["UserProviderInfo"][] | null;
             /** @enum {string} */
-            registration: "closed";
+            registration: "closed" | "invite" | "approval" | "open";
             /** @description The caller is on another machine: set-up wants the code printed at start */
             setup_code_required: boolean;
             setup_required: boolean;
             version: string;
+        };
+        UserBudget: {
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: int64
+             * @description Raise of the limit that holds now
+             */
+            extra?: number;
+            extra_by?: string;
+            extra_reason?: string;
+            /** Format: date-time */
+            extra_until?: string;
+            /** @description Refuses calls when it is used up; a soft one only tells */
+            hard: boolean;
+            id: string;
+            /**
+             * Format: int64
+             * @description Held by nodes for calls under way
+             */
+            leased: number;
+            /** Format: int64 */
+            left: number;
+            /** Format: int64 */
+            limit: number;
+            name: string;
+            /** Format: date-time */
+            period_end?: string;
+            /** Format: date-time */
+            period_start?: string;
+            /** Format: int64 */
+            rev: number;
+            /** @enum {string} */
+            state: "ok" | "warn" | "exhausted";
+            subject: components["schemas"]["UserSubject"];
+            /**
+             * @description Money counts micro-units of the currency
+             * @enum {string}
+             */
+            unit: "money" | "tokens" | "requests";
+            /** Format: date-time */
+            updated_at: string;
+            /**
+             * Format: int64
+             * @description Booked in this period
+             */
+            used: number;
+            /**
+             * @description In the time zone of the organisation
+             * @enum {string}
+             */
+            window: "day" | "week" | "month" | "total";
+        };
+        UserBudgetPatch: {
+            hard?: boolean;
+            /** Format: int64 */
+            limit?: number;
+            name?: string;
+        };
+        UserCeremony: {
+            /** @description Send it back with the answer of the browser, within five minutes */
+            ceremony: string;
+            /** @description Argument of navigator.credentials.create or get; binary parts are base64url */
+            options: unknown;
+        };
+        UserCodesOut: {
+            /** @description Shown once */
+            recovery_codes: string[] | null;
+        };
+        UserEmailConfig: {
+            /** @description Mails can be sent: forgotten passwords can be replaced */
+            enabled: boolean;
+            /** @description Whoever registers must open a link in a mail */
+            verification: boolean;
+        };
+        UserForecast: {
+            currency: string;
+            /**
+             * Format: int64
+             * @description Whole days that it rests on
+             */
+            days: number;
+            /** Format: int64 */
+            forecast_micro: number;
+            /**
+             * Format: int64
+             * @description In about nine of ten months it is less
+             */
+            high_micro: number;
+            /**
+             * Format: int64
+             * @description In about nine of ten months it is more
+             */
+            low_micro: number;
+            month: string;
+            /** Format: int64 */
+            spent_micro: number;
+        };
+        UserGrantDetail: {
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            /** Format: date-time */
+            expires_at?: string;
+            id: string;
+            /** @description null = the whole organisation */
+            object: components["schemas"]["UserGrantObject"];
+            permission?: string;
+            role?: string;
+            subject: components["schemas"]["UserGrantSubject"];
+        };
+        UserGrantObject: {
+            id: string;
+            /** @enum {string} */
+            kind: "model" | "deployment" | "provider" | "route" | "key" | "project";
+        };
+        UserGrantSubject: {
+            id: string;
+            /** @enum {string} */
+            kind: "user" | "service_account";
+            /** @description Address of a person, name of a service account */
+            readonly name?: string;
+        };
+        UserIdentity: {
+            /** Format: date-time */
+            created_at: string;
+            email?: string;
+            id: string;
+            /** Format: date-time */
+            last_used_at?: string;
+            name?: string;
+            provider: string;
+            provider_name: string;
+            subject: string;
+        };
+        UserIdentityList: {
+            items: components["schemas"]["UserIdentity"][] | null;
+            next: string | null;
+        };
+        UserInvitation: {
+            /** Format: date-time */
+            accepted_at?: string;
+            /** Format: date-time */
+            created_at: string;
+            email: string;
+            /** Format: date-time */
+            expires_at: string;
+            id: string;
+            invited_by: string;
+            /** @description A mail with the link was handed to the mail server */
+            mailed: boolean;
+            /** @description Ids of projects that come with the membership */
+            projects: string[] | null;
+            /** Format: int64 */
+            rev: number;
+            role: string;
+            role_name: string;
+            roles: string[] | null;
+            /** @enum {string} */
+            state: "pending" | "accepted" | "revoked" | "expired";
+        };
+        UserInvitationView: {
+            /** @description Accept with the password of that account, or signed in as it */
+            account_exists: boolean;
+            email: string;
+            /** Format: date-time */
+            expires_at: string;
+            role_name: string;
+            tenant: components["schemas"]["UserTenant"];
+        };
+        UserInvoice: {
+            /** Format: date-time */
+            created_at: string;
+            created_by?: string;
+            currency: string;
+            customer: string[] | null;
+            id: string;
+            /** Format: date-time */
+            issued_at?: string;
+            lines: components["schemas"]["UserStatementLine"][] | null;
+            month: string;
+            /** Format: int64 */
+            net_micro: number;
+            /** @description Given when it is issued, without gaps in a year */
+            number?: string;
+            /** Format: int64 */
+            rev: number;
+            seller: string[] | null;
+            /** @enum {string} */
+            state: "draft" | "issued" | "void";
+            /** Format: int64 */
+            tax_micro: number;
+            tax_percent?: string;
+            tenant_id: string;
+            /** Format: int64 */
+            total_micro: number;
+            /** Format: date-time */
+            updated_at: string;
+            void_reason?: string;
+            /** Format: date-time */
+            voided_at?: string;
+        };
+        UserJournal: {
+            /**
+             * Format: int64
+             * @description What it did to the wallet
+             */
+            amount_micro: number;
+            /** Format: date-time */
+            at: string;
+            created_by?: string;
+            entries: components["schemas"]["UserJournalEntry"][] | null;
+            id: string;
+            /** @enum {string} */
+            kind: "usage" | "topup" | "refund" | "payout" | "adjust";
+            note?: string;
+            /** @description Of usage: node/epoch/number of the batch */
+            reference: string;
+            tenant_id: string;
+        };
+        UserJournalEntry: {
+            /** @enum {string} */
+            account: "wallet" | "revenue" | "cash" | "writeoff";
+            account_id: string;
+            /** Format: int64 */
+            amount_micro: number;
         };
         UserKey: {
             /** Format: date-time */
@@ -1691,35 +3677,207 @@ export interface components {
             /** Format: date-time */
             expires_at?: string;
             id: string;
+            /** @description Addresses and CIDR blocks it may be used from; empty = all */
+            ip_allow: string[] | null;
             last4: string;
             /** Format: date-time */
             last_used_at?: string;
+            limits: components["schemas"]["UserKeyLimits"];
             /** @description Public model names it may call; empty = all */
             models: string[] | null;
             name: string;
             owner: components["schemas"]["UserKeyOwner"];
             prefix: string;
+            /** @description Short name of that project */
+            project?: string;
+            /** @description Project that its usage is counted on; without one the caller chooses */
+            project_id?: string;
             /** Format: int64 */
             rev: number;
+            /**
+             * Format: date-time
+             * @description Until then the secret from before the last rotation works too
+             */
+            rotates_at?: string;
             /** @description Permissions it may use of those its owner holds */
             scopes: string[] | null;
             /** @enum {string} */
             state: "active" | "expired" | "revoked" | "suspended";
+            /** @description Reserve the most that a call can cost, so that budgets are never overspent */
+            strict: boolean;
             /** Format: date-time */
             updated_at: string;
         };
+        UserKeyLimits: {
+            /** Format: int64 */
+            concurrent?: number;
+            /** Format: int64 */
+            requests_per_minute?: number;
+            /** Format: int64 */
+            tokens_per_minute?: number;
+        };
         UserKeyOwner: {
+            /** @description Address of a person, name of a service account */
             email: string;
             id: string;
+            /** @enum {string} */
+            kind: "person" | "service";
         };
         UserKeyPatch: {
             /** Format: date-time */
             expires_at?: string;
+            ip_allow?: string[];
+            limits?: components["schemas"]["UserKeyLimits"];
             models?: string[];
             name?: string;
+            /** @description Id or short name of a project; empty = none */
+            project_id?: string;
+            scopes?: string[];
+            strict?: boolean;
+        };
+        UserLedgerCheck: {
+            detail: string;
+            id: string;
+            ok: boolean;
+        };
+        UserLedgerReport: {
+            /** Format: date-time */
+            at: string;
+            checks: components["schemas"]["UserLedgerCheck"][] | null;
+            ok: boolean;
+        };
+        UserLimit: {
+            /**
+             * Format: int64
+             * @description Units that may come at once; 0 = ten seconds' worth of requests, a minute's of tokens
+             */
+            burst?: number;
+            /** @description Set by the operator of the installation */
+            by_operator?: boolean;
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            /**
+             * Format: int64
+             * @description Requests or tokens per minute; requests at a time for concurrent. 0 = nothing passes
+             */
+            limit: number;
+            /** Format: int64 */
+            rev: number;
+            subject: components["schemas"]["UserLimitSubject"];
+            /** @enum {string} */
+            unit: "requests" | "tokens" | "concurrent";
+            /** Format: date-time */
+            updated_at: string;
+        };
+        UserLimitPatch: {
+            /** Format: int64 */
+            burst?: number;
+            /** Format: int64 */
+            limit?: number;
+        };
+        UserLimitSubject: {
+            /** @description Of a model: its public name. Of the tenant: may be left out */
+            id: string;
+            /** @enum {string} */
+            kind: "tenant" | "project" | "user" | "key" | "model";
+        };
+        UserLimitsLive: {
+            degraded: boolean;
+            nodes: components["schemas"]["UserLiveNode"][] | null;
+            /** @description What that means, for people */
+            words: string;
+        };
+        UserLinkOut: {
+            /** @description Go there in this browser */
+            url: string;
+        };
+        UserListBudget: {
+            items: components["schemas"]["UserBudget"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListGrantDetail: {
+            items: components["schemas"]["UserGrantDetail"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListInvitation: {
+            items: components["schemas"]["UserInvitation"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListInvoice: {
+            items: components["schemas"]["UserInvoice"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListJournal: {
+            items: components["schemas"]["UserJournal"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
         };
         UserListKey: {
             items: components["schemas"]["UserKey"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListLimit: {
+            items: components["schemas"]["UserLimit"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListMember: {
+            items: components["schemas"]["UserMember"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListPermissionDetail: {
+            items: components["schemas"]["UserPermissionDetail"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListPrice: {
+            items: components["schemas"]["UserPrice"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListProject: {
+            items: components["schemas"]["UserProject"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListProjectMember: {
+            items: components["schemas"]["UserProjectMember"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListRoleDetail: {
+            items: components["schemas"]["UserRoleDetail"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListServiceAccount: {
+            items: components["schemas"]["UserServiceAccount"][] | null;
+            next: string | null;
+            /** Format: int64 */
+            total?: number;
+        };
+        UserListTenantDetail: {
+            items: components["schemas"]["UserTenantDetail"][] | null;
             next: string | null;
             /** Format: int64 */
             total?: number;
@@ -1736,28 +3894,161 @@ export interface components {
             /** Format: int64 */
             total?: number;
         };
+        UserLiveNode: {
+            /** Format: int64 */
+            epoch: number;
+            /**
+             * @description Whether budgets can be asked for
+             * @enum {string}
+             */
+            grantor: "ok" | "away";
+            journal_full?: boolean;
+            /**
+             * Format: int64
+             * @description Usage rows that are not booked yet
+             */
+            journal_lag: number;
+            node: string;
+            /**
+             * Format: int64
+             * @description Admitted calls under way
+             */
+            open: number;
+            /** Format: date-time */
+            seen_at: string;
+            /**
+             * @description Where counters are shared with other processes; away = Redis does not answer
+             * @enum {string}
+             */
+            shared: "none" | "redis" | "away";
+            /** Format: date-time */
+            started_at: string;
+            /**
+             * Format: int64
+             * @description More than 0 is a bug
+             */
+            unsettled: number;
+        };
+        UserLoginAnswer: {
+            access_token?: string;
+            /**
+             * Format: int64
+             * @description Seconds
+             */
+            expires_in?: number;
+            /** @description totp, passkey, recovery */
+            methods?: string[] | null;
+            mfa_required?: boolean;
+            /** @description Holds for five minutes and five wrong answers */
+            mfa_token?: string;
+            refresh_token?: string;
+            /** @enum {string} */
+            token_type?: "Bearer";
+            user?: components["schemas"]["User"];
+        };
+        UserMFAState: {
+            /** Format: int64 */
+            passkeys: number;
+            /** Format: int64 */
+            recovery_codes_left: number;
+            /** @description The organisation demands a second factor */
+            required: boolean;
+            totp: boolean;
+        };
+        UserMadeInvitation: {
+            /** @description Page of the console that accepts it */
+            accept_url: string;
+            /** Format: date-time */
+            accepted_at?: string;
+            /** Format: date-time */
+            created_at: string;
+            email: string;
+            /** Format: date-time */
+            expires_at: string;
+            id: string;
+            invited_by: string;
+            /** @description A mail with the link was handed to the mail server */
+            mailed: boolean;
+            /** @description Ids of projects that come with the membership */
+            projects: string[] | null;
+            /** Format: int64 */
+            rev: number;
+            role: string;
+            role_name: string;
+            roles: string[] | null;
+            /** @enum {string} */
+            state: "pending" | "accepted" | "revoked" | "expired";
+            token: string;
+        };
         UserMadeKey: {
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
             expires_at?: string;
             id: string;
+            /** @description Addresses and CIDR blocks it may be used from; empty = all */
+            ip_allow: string[] | null;
             last4: string;
             /** Format: date-time */
             last_used_at?: string;
+            limits: components["schemas"]["UserKeyLimits"];
             /** @description Public model names it may call; empty = all */
             models: string[] | null;
             name: string;
             owner: components["schemas"]["UserKeyOwner"];
             prefix: string;
+            /** @description Short name of that project */
+            project?: string;
+            /** @description Project that its usage is counted on; without one the caller chooses */
+            project_id?: string;
             /** Format: int64 */
             rev: number;
+            /**
+             * Format: date-time
+             * @description Until then the secret from before the last rotation works too
+             */
+            rotates_at?: string;
             /** @description Permissions it may use of those its owner holds */
             scopes: string[] | null;
             /** @description Shown once. Keep it like a password */
             secret: string;
             /** @enum {string} */
             state: "active" | "expired" | "revoked" | "suspended";
+            /** @description Reserve the most that a call can cost, so that budgets are never overspent */
+            strict: boolean;
+            /** Format: date-time */
+            updated_at: string;
+        };
+        UserMadePasskey: {
+            /** @description Kept by a password manager, also on other devices */
+            backed_up: boolean;
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            /** Format: date-time */
+            last_used_at?: string;
+            name: string;
+            recovery_codes?: string[] | null;
+        };
+        UserMadeTenant: {
+            /** Format: date-time */
+            created_at: string;
+            /** @description The caller's session acts in it */
+            current: boolean;
+            id: string;
+            invitation?: components["schemas"]["UserMadeInvitation"];
+            /** Format: int64 */
+            members: number;
+            name: string;
+            /** Format: int64 */
+            rev: number;
+            /** @description The caller's role in it */
+            role?: string;
+            slug: string;
+            /** @enum {string} */
+            status: "active" | "suspended" | "purging";
+            /** @description IANA name; days and months of budgets and statements are counted in it */
+            timezone: string;
             /** Format: date-time */
             updated_at: string;
         };
@@ -1766,23 +4057,231 @@ export interface components {
             profile?: components["schemas"]["UserProfilePatch"];
             username?: string;
         };
+        UserMember: {
+            email: string;
+            /** @description Of the account */
+            id: string;
+            /** Format: date-time */
+            joined_at: string;
+            /** Format: date-time */
+            last_login_at?: string;
+            name: string;
+            /** @description Built-in name or id of a custom role */
+            role: string;
+            role_name: string;
+            roles: string[] | null;
+            /** @description Belongs to other organisations too */
+            shared: boolean;
+            /** @enum {string} */
+            status: "active" | "suspended";
+            username: string;
+        };
+        UserMemberPatch: {
+            /** @description Built-in name or id of a custom role */
+            role?: string;
+            /** @description The same as a list of one */
+            roles?: string[] | null;
+            /** @enum {string} */
+            status?: "active" | "suspended";
+        };
+        UserMfaConfig: {
+            passkeys: boolean;
+            totp: boolean;
+        };
+        UserNewBudget: {
+            hard?: boolean;
+            /**
+             * Format: int64
+             * @description Micro-units, tokens or requests
+             */
+            limit: number;
+            name?: string;
+            subject: components["schemas"]["UserSubject"];
+            /** @enum {string} */
+            unit: "money" | "tokens" | "requests";
+            /** @enum {string} */
+            window: "day" | "week" | "month" | "total";
+        };
+        UserNewGrant: {
+            /** Format: date-time */
+            expires_at?: string;
+            object?: components["schemas"]["UserGrantObject"];
+            permission?: string;
+            role?: string;
+            subject: components["schemas"]["UserGrantSubject"];
+        };
+        UserNewInvitation: {
+            email: string;
+            /**
+             * Format: date-time
+             * @description Default: in 7 days; at most 90
+             */
+            expires_at?: string;
+            /** @description Ids of projects that come with the membership */
+            projects?: string[] | null;
+            /** @description Built-in name or id of a custom role */
+            role?: string;
+            /** @description The same as a list of one */
+            roles?: string[] | null;
+        };
         UserNewKey: {
             /** Format: date-time */
             expires_at?: string;
+            ip_allow?: string[] | null;
+            limits?: components["schemas"]["UserKeyLimits"];
             models?: string[] | null;
             name: string;
+            /** @description Id or short name of a project */
+            project_id?: string;
             /** @description Default: call and list models. "all" = everything its owner may do */
             scopes?: string[] | null;
+            /** @description Id of a service account that owns the key */
+            service_account_id?: string;
+            strict?: boolean;
+        };
+        UserNewLimit: {
+            /** Format: int64 */
+            burst?: number;
+            /** Format: int64 */
+            limit: number;
+            /** @description Operators only: a limit that the organisation cannot change; the subject may be any organisation */
+            operator?: boolean;
+            subject: components["schemas"]["UserLimitSubject"];
+            /** @enum {string} */
+            unit: "requests" | "tokens" | "concurrent";
+        };
+        UserNewPrice: {
+            /** Format: int64 */
+            cached_input_micro_per_mtok?: number;
+            /** @description Default and only choice: that of the installation */
+            currency?: string;
+            /** Format: int64 */
+            input_micro_per_mtok?: number;
+            /** @description Public name; * = every model without a price of its own */
+            model: string;
+            note?: string;
+            /** Format: int64 */
+            output_micro_per_mtok?: number;
+            provider?: string;
+            /** Format: int64 */
+            reasoning_micro_per_mtok?: number;
+            /** Format: int64 */
+            request_micro?: number;
+            tenant_id?: string;
+            /**
+             * Format: date-time
+             * @description Default: now. Not in the past: what was booked stays
+             */
+            valid_from?: string;
+        };
+        UserNewProject: {
+            description?: string;
+            name: string;
+            /** @description Short name for the header X-Maas-Project; made from the name if empty */
+            slug?: string;
+        };
+        UserNewRole: {
+            description?: string;
+            name: string;
+            permissions: string[] | null;
+        };
+        UserNewServiceAccount: {
+            description?: string;
+            name: string;
+            /** @description Id or short name; keys made for it belong to this project unless they say otherwise */
+            project_id?: string;
+            /** @description Built-in name or id of a custom role */
+            role?: string;
+            /** @description The same as a list of one */
+            roles?: string[] | null;
+        };
+        UserNewTenant: {
+            name: string;
+            /** @description Invited as its owner; empty = the caller becomes the owner */
+            owner_email?: string;
+            /** @description Short name; made from the name if empty */
+            slug?: string;
         };
         UserNewUser: {
             email: string;
             locale?: string;
             password: string;
             profile?: components["schemas"]["UserProfile"];
-            /** @description owner, admin, developer (default) or viewer */
+            /** @description Default: developer */
             role?: string;
             /** @description Made from the address if empty */
             username?: string;
+        };
+        UserPasskey: {
+            /** @description Kept by a password manager, also on other devices */
+            backed_up: boolean;
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            /** Format: date-time */
+            last_used_at?: string;
+            name: string;
+        };
+        UserPasskeyList: {
+            items: components["schemas"]["UserPasskey"][] | null;
+            next: string | null;
+        };
+        UserPermissionDetail: {
+            /** @description The service that it belongs to */
+            group: string;
+            name: string;
+            /** @description The caller holds it, and may give it */
+            own: boolean;
+            /** @description Built-in roles that hold it */
+            roles: string[] | null;
+            title: string;
+        };
+        UserPosting: {
+            /**
+             * Format: int64
+             * @description Micro-units of the currency
+             */
+            amount_micro: number;
+            note?: string;
+            /** @description Of the payment, invoice or request; posted once per kind */
+            reference: string;
+        };
+        UserPrice: {
+            /** Format: int64 */
+            cached_input_micro_per_mtok: number;
+            /** Format: date-time */
+            created_at: string;
+            created_by?: string;
+            currency: string;
+            current: boolean;
+            id: string;
+            /** Format: int64 */
+            input_micro_per_mtok: number;
+            /** @description Public name; * = every model without a price of its own */
+            model: string;
+            note?: string;
+            /** Format: int64 */
+            output_micro_per_mtok: number;
+            /** @description Id of the provider whose cost this is; absent = what organisations pay */
+            provider?: string;
+            /** Format: int64 */
+            reasoning_micro_per_mtok: number;
+            /** Format: int64 */
+            request_micro: number;
+            /** @description Organisation with a price of its own; absent = all others */
+            tenant_id?: string;
+            /** Format: date-time */
+            valid_from: string;
+            /**
+             * Format: date-time
+             * @description When the next version begins
+             */
+            valid_until?: string;
+        };
+        UserPriceList: {
+            currency: string;
+            items: components["schemas"]["UserPrice"][] | null;
+            next: string | null;
         };
         UserProfile: {
             avatar_url?: string;
@@ -1795,6 +4294,167 @@ export interface components {
             first_name?: string;
             last_name?: string;
             organization?: string;
+        };
+        UserProject: {
+            /** Format: date-time */
+            created_at: string;
+            description: string;
+            id: string;
+            /** Format: int64 */
+            members: number;
+            name: string;
+            /** Format: int64 */
+            rev: number;
+            /** @description The caller's role in it: lead or member */
+            role?: string;
+            slug: string;
+            /** @enum {string} */
+            status: "active" | "archived";
+            /** Format: date-time */
+            updated_at: string;
+        };
+        UserProjectMember: {
+            email: string;
+            /** Format: date-time */
+            joined_at: string;
+            /**
+             * @description A lead manages the project and its members
+             * @enum {string}
+             */
+            role: "lead" | "member";
+            user_id: string;
+        };
+        UserProjectPatch: {
+            description?: string;
+            name?: string;
+            slug?: string;
+            /** @enum {string} */
+            status?: "active" | "archived";
+        };
+        UserProviderInfo: {
+            id: string;
+            /** @enum {string} */
+            kind: "oidc" | "oauth2";
+            name: string;
+            /** @description Go there; return_to is where to come back to */
+            start_url: string;
+        };
+        UserQuota: {
+            /**
+             * Format: int64
+             * @description What the organisation's wallet has left with its credit; absent when it never refuses
+             */
+            balance_micro?: number;
+            /** @description Every budget that the caller's calls are charged to */
+            budgets: components["schemas"]["UserBudget"][] | null;
+            currency: string;
+        };
+        UserRaise: {
+            /**
+             * Format: int64
+             * @description Added to the limit; 0 ends a raise
+             */
+            amount: number;
+            reason: string;
+            /** Format: date-time */
+            until: string;
+        };
+        UserRegistered: {
+            /** @enum {string} */
+            status: "active" | "pending_verification" | "pending_approval";
+            /** @description Only if the account can be used at once */
+            user?: components["schemas"]["User"];
+        };
+        UserRegistration: {
+            email: string;
+            /** @description Token of an invitation */
+            invitation?: string;
+            /** @description Language of mails; default en */
+            locale?: string;
+            name?: string;
+            password: string;
+        };
+        UserRevenueItem: {
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: int64
+             * @description What providers take
+             */
+            cost_micro: number;
+            /** Format: int64 */
+            margin_micro: number;
+            model?: string;
+            provider_id?: string;
+            /** Format: int64 */
+            requests: number;
+            /**
+             * Format: int64
+             * @description What organisations pay
+             */
+            revenue_micro: number;
+            tenant_id?: string;
+            tenant_name?: string;
+        };
+        UserRevenueReport: {
+            currency: string;
+            items: components["schemas"]["UserRevenueItem"][] | null;
+            totals: components["schemas"]["UserRevenueItem"];
+        };
+        UserRoleDetail: {
+            builtin: boolean;
+            /** Format: date-time */
+            created_at?: string;
+            description: string;
+            id: string;
+            /** Format: int64 */
+            members: number;
+            name: string;
+            permissions: string[] | null;
+            /** Format: int64 */
+            rev: number;
+            /** Format: date-time */
+            updated_at?: string;
+        };
+        UserRolePatch: {
+            description?: string;
+            name?: string;
+            permissions?: string[];
+        };
+        UserServiceAccount: {
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            description: string;
+            id: string;
+            /**
+             * Format: int64
+             * @description Keys that are not revoked
+             */
+            keys: number;
+            name: string;
+            /** @description Project of the keys that are made for it */
+            project_id?: string;
+            /** Format: int64 */
+            rev: number;
+            role: string;
+            role_name: string;
+            roles: string[] | null;
+            /** @enum {string} */
+            status: "active" | "suspended";
+            /** Format: date-time */
+            updated_at: string;
+        };
+        UserServiceAccountPatch: {
+            description?: string;
+            name?: string;
+            project_id?: string;
+            /** @description Built-in name or id of a custom role */
+            role?: string;
+            /** @description The same as a list of one */
+            roles?: string[] | null;
+            /** @enum {string} */
+            status?: "active" | "suspended";
         };
         UserSession: {
             /** Format: date-time */
@@ -1812,15 +4472,93 @@ export interface components {
             items: components["schemas"]["UserSession"][] | null;
             next: string | null;
         };
+        UserStatement: {
+            /** Format: int64 */
+            closing_micro: number;
+            /** @description The month is over */
+            complete: boolean;
+            currency: string;
+            /** Format: date-time */
+            from: string;
+            lines: components["schemas"]["UserStatementLine"][] | null;
+            month: string;
+            moves: components["schemas"]["UserStatementMove"][] | null;
+            /**
+             * Format: int64
+             * @description Balance of the wallet when the month began
+             */
+            opening_micro: number;
+            /** Format: int64 */
+            requests: number;
+            tenant_id: string;
+            tenant_name: string;
+            timezone: string;
+            /** Format: date-time */
+            to: string;
+            /**
+             * Format: int64
+             * @description Sum of the lines
+             */
+            total_micro: number;
+        };
+        UserStatementLine: {
+            /** Format: int64 */
+            amount_micro: number;
+            /** Format: int64 */
+            cached_tokens: number;
+            /**
+             * Format: int64
+             * @description Without those from a cache
+             */
+            input_tokens: number;
+            model: string;
+            /**
+             * Format: int64
+             * @description Without reasoning
+             */
+            output_tokens: number;
+            /** Format: int64 */
+            reasoning_tokens: number;
+            /** Format: int64 */
+            requests: number;
+        };
+        UserStatementMove: {
+            /** Format: int64 */
+            amount_micro: number;
+            /** @enum {string} */
+            kind: "usage" | "topup" | "refund" | "payout" | "adjust";
+        };
+        UserSubject: {
+            id: string;
+            /** @enum {string} */
+            kind: "tenant" | "project" | "user" | "key";
+        };
+        UserSwitched: {
+            access_token: string;
+            /** Format: int64 */
+            expires_in: number;
+            token_type: string;
+            user: components["schemas"]["User"];
+        };
         UserTally: {
             /** Format: int64 */
             cached_tokens: number;
             /** Format: int64 */
             completion_tokens: number;
+            /**
+             * Format: int64
+             * @description What the calls cost the organisation, in micro-units of the currency, parts of one left out
+             */
+            cost_micro: number;
             /** Format: int64 */
             errors: number;
             /** Format: int64 */
             prompt_tokens: number;
+            /**
+             * Format: int64
+             * @description Of the completion tokens
+             */
+            reasoning_tokens: number;
             /** Format: int64 */
             requests: number;
         };
@@ -1828,10 +4566,41 @@ export interface components {
             id: string;
             name: string;
         };
+        UserTenantDetail: {
+            /** Format: date-time */
+            created_at: string;
+            /** @description The caller's session acts in it */
+            current: boolean;
+            id: string;
+            /** Format: int64 */
+            members: number;
+            name: string;
+            /** Format: int64 */
+            rev: number;
+            /** @description The caller's role in it */
+            role?: string;
+            slug: string;
+            /** @enum {string} */
+            status: "active" | "suspended" | "purging";
+            /** @description IANA name; days and months of budgets and statements are counted in it */
+            timezone: string;
+            /** Format: date-time */
+            updated_at: string;
+        };
+        UserTenantPatch: {
+            name?: string;
+            slug?: string;
+            timezone?: string;
+        };
         UserTicketOut: {
             /** Format: int64 */
             expires_in: number;
             ticket: string;
+        };
+        UserTotpOut: {
+            otpauth_url: string;
+            qr_svg: string;
+            secret: string;
         };
         UserUsageItem: {
             /**
@@ -1843,15 +4612,29 @@ export interface components {
             cached_tokens: number;
             /** Format: int64 */
             completion_tokens: number;
+            /**
+             * Format: int64
+             * @description What the calls cost the organisation, in micro-units of the currency, parts of one left out
+             */
+            cost_micro: number;
             /** Format: int64 */
             errors: number;
             key_id?: string;
             key_name?: string;
             model?: string;
+            project_id?: string;
             /** Format: int64 */
             prompt_tokens: number;
+            /** @description Absent: an engine of this installation */
+            provider_id?: string;
+            /**
+             * Format: int64
+             * @description Of the completion tokens
+             */
+            reasoning_tokens: number;
             /** Format: int64 */
             requests: number;
+            tenant_id?: string;
             user_id?: string;
         };
         UserUsageReport: {
@@ -1876,8 +4659,19 @@ export interface components {
             key_name?: string;
             model: string;
             op: string;
+            /**
+             * Format: int64
+             * @description What it cost, in millionths of a micro-unit
+             */
+            price_pico: number;
+            /** @description Absent: no price was set */
+            price_version?: string;
+            project_id?: string;
             /** Format: int64 */
             prompt_tokens: number;
+            provider_id?: string;
+            /** Format: int64 */
+            reasoning_tokens: number;
             request_id: string;
             source: string;
             /** Format: int64 */
@@ -1901,6 +4695,65 @@ export interface components {
             profile?: components["schemas"]["UserProfile"];
             role: string;
             username: string;
+        };
+        UserWallet: {
+            /**
+             * Format: int64
+             * @description Below zero: owed
+             */
+            balance_micro: number;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: int64
+             * @description How far below zero the balance may go; 0 of a postpaid wallet: without a ceiling
+             */
+            credit_micro: number;
+            currency: string;
+            id: string;
+            /**
+             * Format: int64
+             * @description Held by nodes for calls under way
+             */
+            leased_micro: number;
+            /** @description Calls are refused when it is used up */
+            limited: boolean;
+            /** @enum {string} */
+            mode: "postpaid" | "prepaid";
+            /** Format: int64 */
+            rev: number;
+            tenant_id: string;
+            /** Format: date-time */
+            updated_at: string;
+        };
+        UserWalletPatch: {
+            /** Format: int64 */
+            credit_micro?: number;
+            /** @enum {string} */
+            mode?: "postpaid" | "prepaid";
+        };
+        User_invoice_createRequest: {
+            month: string;
+            /** @description Default: the caller's organisation */
+            tenant_id?: string;
+        };
+        User_invoice_voidRequest: {
+            /** @description Wanted for issued ones */
+            reason?: string;
+        };
+        User_key_rotateRequest: {
+            /**
+             * Format: int64
+             * @description Seconds that the old secret goes on working
+             */
+            overlap_s?: number;
+        };
+        User_project_admitRequest: {
+            /**
+             * @default member
+             * @enum {string}
+             */
+            role: "lead" | "member";
         };
     };
     responses: never;
@@ -1940,6 +4793,99 @@ export interface operations {
             };
         };
     };
+    user_identity_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserIdentityList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_identity_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_identity_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["LinkInBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLinkOut"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     user_auth_login: {
         parameters: {
             query?: never;
@@ -1959,7 +4905,40 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["UserAuthAnswer"];
+                    "application/json": components["schemas"]["UserLoginAnswer"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_auth_second: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SecondInBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLoginAnswer"];
                 };
             };
             /** @description Error */
@@ -2004,6 +4983,386 @@ export interface operations {
             };
         };
     };
+    user_mfa_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMFAState"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_recovery_renew: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConfirmInBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserCodesOut"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_totp_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTotpOut"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_totp_confirm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CodeInBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserCodesOut"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_totp_disable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConfirmInBody"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_passkey_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserPasskeyList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_passkey_login_begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["PasskeyLoginBeginBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserCeremony"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_passkey_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasskeyLoginInBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLoginAnswer"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_passkey_begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["PasskeyBeginBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserCeremony"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_passkey_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasskeyFinishBody"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMadePasskey"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_passkey_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_passkey_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasskeyPatchBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserPasskey"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     user_password_change: {
         parameters: {
             query?: never;
@@ -2032,6 +5391,108 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
+            };
+        };
+    };
+    user_password_forgot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmailInBody"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_password_reset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResetInBody"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_provider_callback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    user_provider_start: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };
@@ -2068,6 +5529,39 @@ export interface operations {
             };
         };
     };
+    user_auth_register: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserRegistration"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserRegistered"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     user_session_list: {
         parameters: {
             query?: never;
@@ -2085,6 +5579,33 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["UserSessionList"];
                 };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_session_revoke_others: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Error */
             default: {
@@ -2159,6 +5680,135 @@ export interface operations {
             };
         };
     };
+    user_tenant_switch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SwitchInBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserSwitched"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_mine: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_email_verify: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenInBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserRegistered"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_email_resend: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmailInBody"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     user_ticket_create: {
         parameters: {
             query?: never;
@@ -2180,6 +5830,303 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["UserTicketOut"];
                 };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_budget_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+                /** @description Id of the tenant, project, user or key */
+                subject?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListBudget"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_budget_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewBudget"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserBudget"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_budget_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserBudget"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_budget_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_budget_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserBudgetPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserBudget"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_budget_raise: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserRaise"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserBudget"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_grant_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+                /** @description Id of a person or service account */
+                subject?: string;
+                /** @description Kind of the object */
+                kind?: string;
+                /** @description Id of the object */
+                object?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListGrantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_grant_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewGrant"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserGrantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_grant_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Error */
             default: {
@@ -2599,6 +6546,24 @@ export interface operations {
             };
         };
     };
+    inference_embedding_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
     inference_engine_list: {
         parameters: {
             query?: never;
@@ -2648,6 +6613,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["InferenceFitAnswer"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    inference_provider_preset_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceListPreset"];
                 };
             };
             /** @description Error */
@@ -2887,6 +6881,207 @@ export interface operations {
             };
         };
     };
+    inference_rerank_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    inference_route_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceListRouteView"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    inference_route_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InferenceNewRoute"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceRouteView"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    inference_route_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description id or name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceRouteView"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    inference_route_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description id or name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    inference_route_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description id or name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InferenceRoutePatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceRouteView"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    inference_route_test: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
     inference_stream_open: {
         parameters: {
             query?: never;
@@ -2902,6 +7097,427 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    inference_upstream_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceListEndpointState"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invitation_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListInvitation"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invitation_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewInvitation"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMadeInvitation"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invitation_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserInvitationView"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invitation_accept: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invitation_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invitation_resend: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMadeInvitation"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invoice_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+                state?: "" | "draft" | "issued" | "void";
+                /** @description Operators may name another organisation, or * for all */
+                tenant_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListInvoice"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invoice_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["User_invoice_createRequest"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserInvoice"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invoice_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserInvoice"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invoice_csv: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    user_invoice_issue: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserInvoice"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_invoice_pdf: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    user_invoice_void: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["User_invoice_voidRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserInvoice"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
         };
     };
@@ -3141,8 +7757,10 @@ export interface operations {
             query?: {
                 limit?: number;
                 after?: string;
-                /** @description User id, or me */
+                /** @description Id of a person or service account, or me */
                 owner?: string;
+                /** @description Id of a project */
+                project?: string;
             };
             header?: never;
             path?: never;
@@ -3316,6 +7934,455 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UserKey"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_key_rotate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["User_key_rotateRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMadeKey"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_journal_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+                kind?: "" | "usage" | "topup" | "refund" | "payout" | "adjust";
+                /** @description Operators may name another organisation */
+                tenant_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListJournal"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_journal_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserJournal"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_ledger_verify: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLedgerReport"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_limit_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+                kind?: "tenant" | "project" | "user" | "key" | "model";
+                /** @description Id of the subject */
+                subject?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListLimit"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_limit_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewLimit"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimit"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_limit_live: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimitsLive"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_limit_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimit"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_limit_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_limit_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserLimitPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimit"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_member_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListMember"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_member_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMember"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_member_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_member_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserMemberPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMember"];
                 };
             };
             /** @description Error */
@@ -3807,6 +8874,1070 @@ export interface operations {
             };
         };
     };
+    user_permission_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListPermissionDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_price_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+                model?: string;
+                /** @description What providers take, for operators */
+                cost?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListPrice"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_price_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewPrice"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserPrice"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_price_current: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserPriceList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_project_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListProject"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_project_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewProject"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserProject"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_project_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserProject"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_project_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_project_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserProjectPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserProject"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_project_members: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListProjectMember"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_project_admit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["User_project_admitRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserProjectMember"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_project_dismiss: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_quota_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserQuota"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_revenue_sum: {
+        parameters: {
+            query?: {
+                /** @description Default: 30 days before now */
+                from?: string;
+                /** @description Default: now */
+                to?: string;
+                bucket?: "1h" | "1d";
+                group_by?: "" | "tenant" | "model" | "provider";
+                tenant_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserRevenueReport"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_role_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListRoleDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_role_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewRole"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserRoleDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_role_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_role_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserRolePatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserRoleDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_service_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListServiceAccount"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_service_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewServiceAccount"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserServiceAccount"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_service_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserServiceAccount"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_service_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_service_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserServiceAccountPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserServiceAccount"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_statement_get: {
+        parameters: {
+            query?: {
+                /** @description Like 2026-11; default: the month that runs */
+                month?: string;
+                /** @description Operators may name another organisation */
+                tenant_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserStatement"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_statement_csv: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                month: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    user_statement_pdf: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                month: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    user_tenant_list: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserListTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserNewTenant"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMadeTenant"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_current: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_change: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserTenantPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserTenantPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_activate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_suspend: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     model_upload_create: {
         parameters: {
             query?: never;
@@ -3853,7 +9984,7 @@ export interface operations {
                 /** @description Default: now */
                 to?: string;
                 bucket?: "1h" | "1d";
-                /** @description model, key, user */
+                /** @description model, key, user, project, provider; operators: tenant */
                 group_by?: string[] | null;
             };
             header?: never;
@@ -3869,6 +10000,58 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UserUsageReport"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_usage_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    user_usage_forecast: {
+        parameters: {
+            query?: {
+                /** @description Like 2026-11; default: the month that runs */
+                month?: string;
+                /** @description Operators may name another organisation */
+                tenant_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserForecast"];
                 };
             };
             /** @description Error */
@@ -4235,6 +10418,95 @@ export interface operations {
             };
         };
     };
+    user_user_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_user_reject: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_user_reset_mfa: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     user_user_suspend: {
         parameters: {
             query?: never;
@@ -4253,6 +10525,214 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_wallet_get: {
+        parameters: {
+            query?: {
+                /** @description Operators may name another organisation */
+                tenant_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserWallet"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_wallet_update: {
+        parameters: {
+            query?: {
+                /** @description Operators may name another organisation */
+                tenant_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserWalletPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserWallet"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_wallet_adjust: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserPosting"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserJournal"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_wallet_payout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserPosting"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserJournal"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_wallet_refund: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserPosting"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserJournal"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_wallet_topup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserPosting"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserJournal"];
                 };
             };
             /** @description Error */
