@@ -24,11 +24,14 @@ export interface ApiKey {
   prefix: string; last4: string; state: 'active' | 'expired' | 'revoked' | 'suspended'; expires_at?: string; rotates_at?: string; last_used_at?: string; created_at: string; updated_at: string; rev: number; secret?: string
 }
 
-export interface UsageRow { at?: string; model?: string; key_id?: string; key_name?: string; user_id?: string; requests: number; errors: number; prompt_tokens: number; cached_tokens: number; completion_tokens: number }
+export interface UsageRow {
+  at?: string; model?: string; key_id?: string; key_name?: string; user_id?: string; project_id?: string; provider_id?: string; tenant_id?: string; requests: number; errors: number; prompt_tokens: number; cached_tokens: number; completion_tokens: number
+  reasoning_tokens: number; cost_micro: number
+}
 export interface Usage { items: UsageRow[]; totals: Omit<UsageRow, 'at'> }
 export interface UsageRequest {
   request_id: string; at: string; model: string; deployment_id?: string; key_id?: string; key_name?: string; user_id?: string; op: string; stream: boolean; status: number; end: string
-  prompt_tokens: number; cached_tokens: number; completion_tokens: number; ttft_ms: number; duration_ms: number; source: string
+  prompt_tokens: number; cached_tokens: number; completion_tokens: number; reasoning_tokens?: number; attempts?: number; project_id?: string; provider_id?: string; price_pico?: number; ttft_ms: number; duration_ms: number; source: string
 }
 
 export type VersionStatus = 'pending' | 'validating' | 'ready' | 'warned' | 'rejected' | 'failed' | 'retired'
@@ -56,7 +59,7 @@ export interface Metrics { series?: MetricSeries[] | null }
 export interface LogLine { at?: string; level?: string; text: string }
 export interface Fit { fits: boolean; engine?: string; need?: Need | null; have_bytes?: number; max_context?: number; reason?: ReasonInfo | null }
 
-export interface Provider { id: string; name: string; kind: string; base_url: string; api_key_set: boolean; status?: string; reason?: ReasonInfo | null; created_at: string; updated_at?: string; rev?: number }
+export interface Provider { id: string; name: string; kind: string; preset?: string; base_url: string; api_version?: string; checked_at?: string; api_key_set: boolean; status?: string; reason?: ReasonInfo | null; created_at: string; updated_at?: string; rev?: number }
 export interface ProviderTest { ok: boolean; latency_ms?: number; error?: ReasonInfo | string | null }
 
 export interface Job {
