@@ -57,7 +57,6 @@ type call struct {
 	trace     *trace           // of a test; nil = none
 	defaults  *engine.Defaults // of this attempt's deployment
 	asked     time.Time        // this attempt began
-	lost      tokens           // told by attempts that failed: cost, not billed
 	way       way              // to the endpoint of this attempt
 	estimated bool             // the answer is a guess of ours
 	cut       cutter
@@ -291,7 +290,7 @@ func (c *call) patience(began time.Time) time.Duration {
 	case c.left:
 		return time.Second
 	case c.begun && c.ttft > 0:
-		return commentEvery
+		return min(commentEvery, c.g.between)
 	case c.begun:
 		return max(min(waitingEvery, c.firstLeft()), 10*time.Millisecond)
 	}

@@ -61,6 +61,7 @@ type Deps struct {
 type Gateway struct {
 	Deps
 	pool     *h1.Pool
+	between  time.Duration // the longest silence in the middle of an answer
 	journal  *meter.Journal
 	metrics  *metrics
 	ratios   ratios
@@ -76,6 +77,7 @@ type Gateway struct {
 func New(d Deps) (*Gateway, error) {
 	g := &Gateway{Deps: d}
 	g.Log = d.Log.With("component", "gateway")
+	g.between = betweenEvents
 	g.pool = h1.NewPool(h1.Options{TCP: d.Upstream.Dialer()})
 	g.calls.New = func() any { return &call{g: g} }
 	g.sockets.open = map[*socket]struct{}{}

@@ -27,6 +27,7 @@ func TestRowsOfAnOlderJournal(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(u, got))
 	u.ProjectID, u.ProviderID, u.PriceVersion = "prj_1", "prv_1", "prc_1"
+	u.Lost = []user.Lost{{ProviderID: "prv_2", InFresh: 1, InCache: 2, OutText: 3, OutReasoning: 4}, {InFresh: 300}}
 	got, err = decodeUsage(appendUsage(nil, &u))
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(u, got))

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -190,7 +191,7 @@ func FuzzUsageRow(f *testing.F) {
 			return
 		}
 		again, err := decodeUsage(appendUsage(nil, &u))
-		if err != nil || again != u {
+		if err != nil || !reflect.DeepEqual(again, u) {
 			t.Fatalf("%+v reads back as %+v: %v", u, again, err)
 		}
 	})

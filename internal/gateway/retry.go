@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"maas/internal/inference"
@@ -43,7 +44,7 @@ func (c *call) attempts() *fault.Error {
 			break
 		}
 		c.row.Attempts++
-		c.row.DeploymentID, c.row.ReplicaID, c.defaults = a.Deployment, a.Replica, a.Defaults
+		c.row.DeploymentID, c.row.ReplicaID, c.row.ProviderID, c.defaults = a.Deployment, a.Replica, a.Provider, a.Defaults
 		v := c.attempt(&a)
 		c.trace.add(&a, &v, c)
 		if v.err == nil {
@@ -70,8 +71,7 @@ func (c *call) attempts() *fault.Error {
 	case last.Kind == fault.Upstream, last.Kind == fault.Unavailable, last.Kind == fault.Limited, last.Kind == fault.Internal:
 		c.row.End = user.EndUpstreamError
 		if !c.begun { // nothing was answered, nothing is billed
-			c.lost.add(&c.told)
-			c.told, c.sent = tokens{}, false
+			c.lose()
 		}
 	}
 	return last
@@ -94,12 +94,23 @@ func (c *call) again(v *verdict, a *inference.Attempt) bool {
 	return true
 }
 
-// forget clears what a failed attempt left. What its engine told goes to cost only: the answer that the client gets is what is billed.
+// forget clears what a failed attempt left.
 func (c *call) forget() {
-	c.lost.add(&c.told)
-	c.told, c.ttft, c.sent = tokens{}, 0, false
-	c.row.End = user.EndRefused
+	c.lose()
+	c.ttft, c.row.End = 0, user.EndRefused
 	c.cut.reset(true, true, "")
+}
+
+// lose notes what an attempt used up that no client gets to see: it is cost, and not billed. What its engine did not tell is estimated from what came of the answer.
+func (c *call) lose() {
+	l := user.Lost{ProviderID: c.row.ProviderID, InFresh: c.told.inFresh + c.told.inWrite, InCache: c.told.inCache, OutText: c.told.outText, OutReasoning: c.told.outThought}
+	if r := &c.g.ratios; !c.told.told && c.sent && len(c.cut.buf) > 0 {
+		l.InFresh, l.OutText = r.estimate(c.row.Model, int64(c.f.textBytes)), max(c.cut.events, r.estimate(c.row.Model, int64(len(c.cut.buf))))
+	}
+	if l.InFresh+l.InCache+l.OutText+l.OutReasoning > 0 {
+		c.row.Lost = append(c.row.Lost, l)
+	}
+	c.told, c.sent = tokens{}, false
 }
 
 // sooner is the newer of two errors. Where both ask the client to come back later, the shorter wait counts.
@@ -165,6 +176,14 @@ func (c *call) attempt(a *inference.Attempt) (v verdict) {
 		}
 		return v
 	}
+	if c.f.stream && noEvents(answer.Header("content-type")) {
+		r := c.refusal(answer)
+		if v.err, v.kind = ErrUpstreamProtocol, inference.OnServer; r.words != "" {
+			r.status = 500
+			v.err = r.fault()
+		}
+		return v
+	}
 	c.sent = true
 	stop := context.AfterFunc(c.gone, answer.Cancel)
 	defer stop()
@@ -192,6 +211,13 @@ func (c *call) attempt(a *inference.Attempt) (v verdict) {
 		}
 	}
 	return v
+}
+
+// noEvents reports that an answer to a request for a stream is none: an error object or a page of some proxy, under a status that says success.
+func noEvents(contentType string) bool {
+	kind, _, _ := strings.Cut(contentType, ";")
+	kind = strings.TrimSpace(kind)
+	return strings.EqualFold(kind, "application/json") || strings.EqualFold(kind, "text/html")
 }
 
 // broken judges an attempt that got no head.
@@ -236,19 +262,16 @@ func (c *call) waits(now, last time.Time) bool {
 	if c.ttft == 0 { // a long prompt is worked on without a word
 		return c.firstLeft() > 0
 	}
-	return now.Sub(last) < betweenEvents
+	return now.Sub(last) < c.g.between
+}
+
+// bodyWait is how long to wait for the next piece of a whole answer.
+func (c *call) bodyWait() time.Duration {
+	if c.ttft == 0 {
+		return max(min(c.g.between, c.patienceFirst(firstWhole)-time.Since(c.asked)), 10*time.Millisecond)
+	}
+	return c.g.between
 }
 
 // firstLeft is what is left of it.
 func (c *call) firstLeft() time.Duration { return c.patienceFirst(firstStream) - time.Since(c.asked) }
-
-func (t *tokens) add(o *tokens) {
-	if o.told {
-		t.told = true
-		t.inFresh += o.inFresh
-		t.inCache += o.inCache
-		t.inWrite += o.inWrite
-		t.outText += o.outText
-		t.outThought += o.outThought
-	}
-}

@@ -34,7 +34,37 @@ func appendUsage(dst []byte, u *user.Usage) []byte {
 	for _, n := range [...]int64{u.At.UnixMicro(), stream, int64(u.Status), int64(u.Attempts), u.InFresh, u.InCache, u.OutText, u.OutReasoning, u.TTFTMS, u.DurationMS} {
 		dst = binary.AppendVarint(dst, n)
 	}
+	for _, l := range u.Lost {
+		dst = binary.AppendUvarint(dst, uint64(len(l.ProviderID)))
+		dst = append(dst, l.ProviderID...)
+		for _, n := range [...]int64{l.InFresh, l.InCache, l.OutText, l.OutReasoning} {
+			dst = binary.AppendVarint(dst, n)
+		}
+	}
 	return dst
+}
+
+// decodeLost reads what failed attempts used up: the rest of a row, nothing as a rule.
+func decodeLost(b []byte) ([]user.Lost, error) {
+	var out []user.Lost
+	for len(b) > 0 {
+		var l user.Lost
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n > uint64(len(b)-size) {
+			return nil, errRow
+		}
+		l.ProviderID = string(b[size : size+int(n)]) //nolint:gosec // bounded by len(b)
+		b = b[size+int(n):]                          //nolint:gosec // the same
+		for _, p := range [...]*int64{&l.InFresh, &l.InCache, &l.OutText, &l.OutReasoning} {
+			n, size := binary.Varint(b)
+			if size <= 0 {
+				return nil, errRow
+			}
+			*p, b = n, b[size:]
+		}
+		out = append(out, l)
+	}
+	return out, nil
 }
 
 var errRow = errors.New("usage row of an unknown form")
@@ -68,7 +98,9 @@ func decodeUsage(b []byte) (user.Usage, error) {
 		*p, b = n, b[size:]
 	}
 	u.At, u.Stream, u.Status, u.Attempts = time.UnixMicro(at).UTC(), stream == 1, int(status), int(attempts)
-	return u, nil
+	var err error
+	u.Lost, err = decodeLost(b)
+	return u, err
 }
 
 // settleOrphans closes what a crash left open: the last mark counts, else nothing but the fact that the request ran.

@@ -25,7 +25,7 @@ func (c *call) whole(answer *h1.Response, a *inference.Attempt) (*fault.Error, b
 		rename = quoted(c.row.Model)
 	}
 	for {
-		piece, _, err := answer.Next(betweenEvents)
+		piece, _, err := answer.Next(c.bodyWait())
 		if len(piece) > 0 {
 			if c.ttft == 0 {
 				c.ttft = time.Since(c.start)

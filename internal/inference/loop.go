@@ -320,7 +320,7 @@ func (s *Service) publish(all []Deployment, replicas map[string][]Replica, chain
 		if d.Deleting {
 			continue // its name answers like one that never was
 		}
-		route := Route{Model: ModelInfo{ID: d.Name, Tenant: d.Tenant, Deployment: d.ID, OwnedBy: ownedBy(d), Created: d.CreatedAt, ContextLength: d.Spec.Context, State: d.Status, Task: "chat"}, Defaults: d.Spec.Config}
+		route := Route{Model: ModelInfo{ID: d.Name, Tenant: d.Tenant, Deployment: d.ID, OwnedBy: ownedBy(d), Created: d.CreatedAt, ContextLength: d.Spec.Context, State: d.Status, Task: "chat"}, Defaults: d.Spec.Config, Provider: d.Spec.ProviderID}
 		if d.Status != Ready {
 			route.Reason = d.Cause.view()
 		}

@@ -29,6 +29,7 @@ type Route struct {
 	Reason    *Reason   // why it is not ready, nil when it is
 	Retry     time.Time // failed: when it is tried again; zero = not by itself
 	Endpoints []RouteEndpoint
+	Provider  string     // id of the upstream account; "" = an engine of ours
 	Chain     *RouteSpec // of a route that a tenant wrote; it goes before a deployment of the same name. Endpoints are empty then: they are those of the deployments it names
 }
 

@@ -59,7 +59,7 @@ func (b *tableBuilder) endpoints(p *Route) {
 			state = &endpointState{}
 		}
 		b.next.state[e.Endpoint.ID] = state
-		info := &endpointInfo{tenant: p.Model.Tenant, deployment: p.Model.Deployment, name: p.Model.ID, replica: e.Replica, endpoint: e.Endpoint, defaults: p.Defaults, state: state}
+		info := &endpointInfo{tenant: p.Model.Tenant, deployment: p.Model.Deployment, name: p.Model.ID, replica: e.Replica, provider: p.Provider, endpoint: e.Endpoint, defaults: p.Defaults, state: state}
 		b.infos[p] = append(b.infos[p], info)
 		b.next.infos = append(b.next.infos, info)
 	}

@@ -62,6 +62,7 @@ type endpointInfo struct {
 	deployment string
 	name       string // of the deployment
 	replica    string
+	provider   string
 	endpoint   engine.Endpoint
 	defaults   engine.Defaults
 	state      *endpointState
@@ -72,6 +73,7 @@ type Attempt struct {
 	Endpoint   engine.Endpoint
 	Deployment string
 	Replica    string
+	Provider   string           // id of the upstream account; "" = an engine of ours
 	Defaults   *engine.Defaults // of the deployment; not to be changed
 
 	target *Target
@@ -357,7 +359,7 @@ func (t *Target) attempt(c *candidate, tried *Tried) Attempt {
 	tried.n++
 	tried.tries[n] = try{state: s, deployment: c.deployment, probe: s.opens.Load() > 0 && s.probing.CompareAndSwap(0, 1)}
 	i := c.info
-	return Attempt{Endpoint: i.endpoint, Deployment: i.deployment, Replica: i.replica, Defaults: &i.defaults, target: t, info: i, tried: tried, try: n}
+	return Attempt{Endpoint: i.endpoint, Deployment: i.deployment, Replica: i.replica, Provider: i.provider, Defaults: &i.defaults, target: t, info: i, tried: tried, try: n}
 }
 
 // Done tells what became of the attempt.
