@@ -27,7 +27,7 @@ const (
 // Subject is whom a budget or a limit is for.
 type Subject struct {
 	Kind string `json:"kind" enum:"tenant,project,user,key"`
-	ID   string `json:"id" maxLength:"100"`
+	ID   string `json:"id,omitempty" maxLength:"100" doc:"May be left out for a tenant: the caller's"`
 }
 
 // BudgetState says how far a budget is used up.

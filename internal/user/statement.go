@@ -93,7 +93,7 @@ func (s *Service) statement(ctx context.Context, q db.Querier, tenant, month str
 		return st, ErrAmount
 	}
 	for i := range lines {
-		lines[i].AmountMicro = amounts[i]
+		lines[i].AmountMicro, lines[i].rest = amounts[i], 0
 	}
 	st.Lines, st.TotalMicro = append(st.Lines, lines...), total
 	if st.OpeningMicro, err = walletBefore(ctx, q, tenant, db.Micro(from)); err != nil {
