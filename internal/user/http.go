@@ -30,6 +30,7 @@ func (s *Service) Routes(api web.API, mux *web.Mux) {
 	s.registerRoutes(api)
 	s.externalRoutes(api, mux)
 	s.mfaRoutes(api)
+	s.accountRoutes(api, mux)
 	s.userRoutes(api)
 	s.keyRoutes(api)
 	s.limitRoutes(api)

@@ -369,7 +369,7 @@ func (s *Service) ResetMFA(ctx context.Context, uid string) error {
 	if uid == p.UserID || uid == "me" {
 		return ErrSelf.With("disable your own factors with your password")
 	}
-	return s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		u, err := userByID(ctx, tx, p.TenantID, uid)
 		if err != nil {
 			return err

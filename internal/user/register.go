@@ -327,7 +327,7 @@ func (s *Service) decide(ctx context.Context, uid string, f func(context.Context
 	p, _ := auth.From(ctx)
 	now := s.Now()
 	var u User
-	err := s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err := s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := lockTenant(ctx, tx, p.TenantID, now); err != nil {
 			return err
 		}

@@ -97,7 +97,7 @@ func countTry(ctx context.Context, tx *db.Tx, hash string) (int64, error) {
 	return n, err
 }
 
-// dropProofs removes everything that a person signs in with beside the password: identities, second factors, unused tokens.
+// dropProofs removes what else than their row tells who a person is: identities, second factors, tokens, the addresses of their sessions and invitations.
 func dropProofs(ctx context.Context, tx *db.Tx, userID string) error {
 	if err := dropFactors(ctx, tx, userID); err != nil {
 		return err
@@ -105,7 +105,13 @@ func dropProofs(ctx context.Context, tx *db.Tx, userID string) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM user_identity WHERE user_id = $1`, userID); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, `DELETE FROM user_token WHERE user_id = $1`, userID)
+	if _, err := tx.Exec(ctx, `DELETE FROM user_token WHERE user_id = $1`, userID); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `UPDATE user_session SET ip = '', ua = '' WHERE user_id = $1`, userID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `UPDATE user_invitation SET email = $1, email_key = $1 WHERE accepted_by = $1`, userID)
 	return err
 }
 
