@@ -33,10 +33,13 @@ func readBody(w http.ResponseWriter, r *http.Request, dst []byte, limit int64) (
 	if n := r.ContentLength; n >= 0 && int64(cap(dst)) <= n {
 		dst = make([]byte, 0, min(n, 256<<10)+1) // beyond it grows with what really comes
 	}
-	rc := http.NewResponseController(w)
 	start := time.Now()
 	deadline := start.Add(bodyGrace)
-	timed := rc.SetReadDeadline(deadline) == nil
+	rc, timed := (*http.ResponseController)(nil), false
+	if b, ok := r.Body.(interface{ Ready() bool }); !ok || !b.Ready() { // all of it is here already as a rule
+		rc = http.NewResponseController(w)
+		timed = rc.SetReadDeadline(deadline) == nil
+	}
 	for {
 		if len(dst) == cap(dst) {
 			dst = append(dst, 0)[:len(dst)]

@@ -32,19 +32,38 @@ type httpClient struct {
 	r       *http.Request
 	problem bool // errors as problem+json
 	until   time.Time
+	values  arena
+}
+
+// Values of headers that never change: setting one by name would make a slice each time. Nobody appends to them.
+var (
+	valueStream  = []string{streaming}
+	valueNoCache = []string{"no-cache"}
+	valueNo      = []string{"no"}
+	valueJSON    = []string{"application/json"}
+)
+
+// arena holds the values of headers that differ from call to call, in one allocation instead of one for each.
+type arena []string
+
+func (a *arena) put(h http.Header, name, value string) {
+	if len(*a) == cap(*a) {
+		*a = make(arena, 0, 8)
+	}
+	*a = append(*a, value)
+	n := len(*a)
+	h[name] = (*a)[n-1 : n : n]
 }
 
 func (h *httpClient) head(c *call, stream bool, length int64) {
 	out := h.w.Header()
-	c.headers(out)
+	c.headers(out, &h.values)
 	if stream {
-		out.Set("Content-Type", streaming)
-		out.Set("Cache-Control", "no-cache")
-		out.Set("X-Accel-Buffering", "no")
+		out["Content-Type"], out["Cache-Control"], out["X-Accel-Buffering"] = valueStream, valueNoCache, valueNo
 	} else {
-		out.Set("Content-Type", "application/json")
+		out["Content-Type"] = valueJSON
 		if length >= 0 {
-			out.Set("Content-Length", strconv.FormatInt(length, 10))
+			h.values.put(out, "Content-Length", strconv.FormatInt(length, 10))
 		}
 	}
 	h.w.WriteHeader(http.StatusOK)
@@ -77,7 +96,7 @@ func (h *httpClient) breakOff(c *call, e *fault.Error) {
 func (g *Gateway) writeError(w http.ResponseWriter, r *http.Request, e *fault.Error, problem bool, c *call) {
 	h := w.Header()
 	if c != nil {
-		c.headers(h)
+		c.headers(h, &arena{})
 	}
 	s := status(e)
 	retryHeaders(h, e, s)
@@ -112,17 +131,19 @@ func (g *Gateway) refuseHTTP(w http.ResponseWriter, r *http.Request, e *fault.Er
 }
 
 // headers that every answer of a call carries.
-func (c *call) headers(h http.Header) {
-	h.Set("X-Request-Id", c.row.RequestID)
+func (c *call) headers(h http.Header, a *arena) {
+	if has := h["X-Request-Id"]; len(has) != 1 || has[0] != c.row.RequestID { // the edge has set it as a rule
+		a.put(h, "X-Request-Id", c.row.RequestID)
+	}
 	c.dialectHeaders(h)
 	if c.target == nil {
 		return
 	}
 	c.limitHeaders(h)
-	h.Set("X-Maas-Model", c.row.Model)
-	h.Set("X-Maas-Deployment", c.row.DeploymentID)
-	h.Set("X-Maas-Attempts", strconv.Itoa(c.row.Attempts))
-	h.Set("Openai-Processing-Ms", strconv.FormatInt(time.Since(c.start).Milliseconds(), 10))
+	a.put(h, "X-Maas-Model", c.row.Model)
+	a.put(h, "X-Maas-Deployment", c.row.DeploymentID)
+	a.put(h, "X-Maas-Attempts", strconv.Itoa(c.row.Attempts))
+	a.put(h, "Openai-Processing-Ms", strconv.FormatInt(time.Since(c.start).Milliseconds(), 10))
 }
 
 // serveInference takes one call over HTTP.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"strconv"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -24,6 +25,47 @@ type metrics struct {
 	suspects   prometheus.Counter
 
 	batchSeconds prometheus.Histogram
+
+	series sync.Map // seriesKey -> *series
+	tries  sync.Map // tryKey -> prometheus.Counter
+}
+
+// Finding a series by its labels costs more than counting in it, and a call ends in eight of them: those of one kind of call are found together and kept. As many as there are label values, which are bounded.
+type (
+	seriesKey struct {
+		op, model, end, source string
+		status                 int
+	}
+	series struct {
+		requests, source prometheus.Counter
+		seconds, ttft    prometheus.Observer
+		tokens           [4]prometheus.Counter // of tokenKinds
+	}
+	tryKey struct{ model, class string }
+)
+
+var tokenKinds = [4]string{"input", "cached", "output", "reasoning"}
+
+func (m *metrics) of(k seriesKey) *series {
+	if s, ok := m.series.Load(k); ok {
+		return s.(*series) //nolint:errcheck,forcetypeassert // the map holds nothing else
+	}
+	s := &series{requests: m.requests.WithLabelValues(k.op, k.model, strconv.Itoa(k.status), k.end), source: m.sources.WithLabelValues(k.source), seconds: m.seconds.WithLabelValues(k.model), ttft: m.ttft.WithLabelValues(k.model)}
+	for i, kind := range tokenKinds {
+		s.tokens[i] = m.tokens.WithLabelValues(k.model, kind)
+	}
+	m.series.Store(k, s)
+	return s
+}
+
+// tried counts an attempt.
+func (m *metrics) tried(model, class string) {
+	k := tryKey{model, class}
+	c, ok := m.tries.Load(k)
+	if !ok {
+		c, _ = m.tries.LoadOrStore(k, m.attempts.WithLabelValues(model, class))
+	}
+	c.(prometheus.Counter).Inc() //nolint:errcheck,forcetypeassert // the map holds nothing else
 }
 
 var seconds = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
@@ -66,15 +108,16 @@ func newMetrics(g *Gateway) *metrics {
 // ended counts a call at its end.
 func (m *metrics) ended(c *call) {
 	u := &c.row
-	m.requests.WithLabelValues(u.Op, u.Model, strconv.Itoa(u.Status), u.End).Inc()
-	m.sources.WithLabelValues(u.Source).Inc()
-	m.seconds.WithLabelValues(u.Model).Observe(c.took.Seconds())
+	s := m.of(seriesKey{u.Op, u.Model, u.End, u.Source, u.Status})
+	s.requests.Inc()
+	s.source.Inc()
+	s.seconds.Observe(c.took.Seconds())
 	if c.ttft > 0 {
-		m.ttft.WithLabelValues(u.Model).Observe(c.ttft.Seconds())
+		s.ttft.Observe(c.ttft.Seconds())
 	}
-	for kind, n := range map[string]int64{"input": u.InFresh, "cached": u.InCache, "output": u.OutText, "reasoning": u.OutReasoning} {
+	for i, n := range [...]int64{u.InFresh, u.InCache, u.OutText, u.OutReasoning} {
 		if n > 0 {
-			m.tokens.WithLabelValues(u.Model, kind).Add(float64(n))
+			s.tokens[i].Add(float64(n))
 		}
 	}
 }

@@ -367,7 +367,7 @@ func (c *conn) close() {
 		_ = c.nc.CloseWrite()
 		c.readBy = time.Now().Add(linger)
 		c.setRead()
-		_, _ = io.CopyN(io.Discard, c.nc, drainMost)
+		_, _ = io.Copy(io.Discard, c.nc) // until the client closes, or linger is over
 	}
 	_ = c.nc.Close()
 	if c.buf != nil {
