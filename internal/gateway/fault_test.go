@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -364,4 +365,17 @@ func TestFailedAttemptsAreCost(t *testing.T) {
 	u := f.booked(res.rid)
 	require.Zero(t, u.PromptTokens+u.CompletionTokens, "which costs the client nothing")
 	require.Equal(t, 2, u.Attempts)
+}
+
+func (f *faultRig) get(path string) string {
+	f.t.Helper()
+	q, err := http.NewRequestWithContext(f.t.Context(), "GET", f.url+path, nil)
+	require.NoError(f.t, err)
+	q.Header.Set("Authorization", "Bearer "+f.key)
+	resp, err := f.http.Do(q)
+	require.NoError(f.t, err)
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(f.t, err)
+	return string(b)
 }
