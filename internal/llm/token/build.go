@@ -17,10 +17,16 @@ type spec struct {
 	cut      cutter
 	specials []special // nil: from the kinds
 
+	wordPiece   bool   // pieces, longest first
+	pieceMark   string // in front of pieces within a word
+	startMarked bool   // instead, U+2581 stands in front of those that begin one
+	maxRunes    int    // of a word
+
 	spaced, prefixOnce bool
 	prefix             prefix
 	normalize          normalizer
 	bos, eos, unk      int32
+	cls, sep           int32   // of GGUF files
 	ends               []int32 // further end-of-generation tokens that the file names
 	add                Options
 }
@@ -73,6 +79,10 @@ func (s *spec) build() (*Tokenizer, error) {
 	}
 	if s.scored {
 		return t, s.scorer(t)
+	}
+	if s.wordPiece {
+		s.pieces(t)
+		return t, nil
 	}
 	s.merger(t)
 	return t, nil

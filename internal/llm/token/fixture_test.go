@@ -34,9 +34,6 @@ func TestFixtures(t *testing.T) {
 	compared := 0
 	for _, inp := range files {
 		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(inp), "ggml-vocab-"), ".gguf.inp")
-		if name == "bert-bge" { // WordPiece: not a decoder's tokenizer
-			continue
-		}
 		compared++
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -67,11 +64,11 @@ func TestFixtures(t *testing.T) {
 				if tok.prefix == prefixAlways {
 					back = strings.TrimPrefix(back, " ")
 				}
-				if back != texts[i] && name != "phi-3" {
+				if back != texts[i] && name != "phi-3" && name != "bert-bge" { // WordPiece keeps neither case nor spaces
 					t.Errorf("%q came back as %q", texts[i], back)
 				}
 			}
 		})
 	}
-	require.GreaterOrEqual(t, compared, 14)
+	require.GreaterOrEqual(t, compared, 15)
 }

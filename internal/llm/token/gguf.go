@@ -20,6 +20,17 @@ func FromGGUF(f *gguf.File) (*Tokenizer, error) {
 		s.bos, s.eos, s.unk = 1, 2, 0
 		s.add.AddBOS = true
 		s.cut = whole{}
+	case "bert":
+		s = bertSpec()
+		s.startMarked = true
+		s.bos, s.eos, s.unk = 101, 102, 100
+		lower, given := f.Flag(k + "normalizer.lowercase")
+		n := bertNormalizer{clean: true, han: true, lower: lower || !given}
+		n.strip = n.lower
+		if v, ok := f.Flag(k + "normalizer.strip_accents"); ok {
+			n.strip = v
+		}
+		s.normalize = bounded(n.apply)
 	case "gpt2", "gemma4":
 		pre, given := f.Str(k + "pre")
 		if model == "gemma4" {
@@ -34,12 +45,13 @@ func FromGGUF(f *gguf.File) (*Tokenizer, error) {
 		s.cut, s.whole, s.add.AddBOS = r.cut(), r.ignoreMerges, r.addBOS
 		s.spaced, s.fallback, s.lines, s.bytes = r.spaced, r.spaced, r.spaced, !r.spaced
 	default:
-		return nil, ErrInvalid.With("the tokenizer is of the kind %q; supported are llama (SentencePiece) and gpt2 (byte pairs)", model)
+		return nil, ErrInvalid.With("the tokenizer is of the kind %q; supported are llama (SentencePiece), gpt2 (byte pairs) and bert (WordPiece)", model)
 	}
+	s.cls, s.sep = -1, -1
 	if err := s.vocabulary(f); err != nil {
 		return nil, err
 	}
-	if !s.scored {
+	if !s.scored && !s.wordPiece {
 		merges, err := f.Strings(k + "merges")
 		if err != nil {
 			return nil, ErrInvalid.With("the tokenizer has no merges").Wrap(err)
@@ -51,12 +63,20 @@ func FromGGUF(f *gguf.File) (*Tokenizer, error) {
 	for _, id := range []struct {
 		key string
 		to  *int32
-	}{{"bos_token_id", &s.bos}, {"eos_token_id", &s.eos}, {"unknown_token_id", &s.unk}} {
+	}{{"bos_token_id", &s.bos}, {"eos_token_id", &s.eos}, {"cls_token_id", &s.cls}, {"seperator_token_id", &s.sep}, {"unknown_token_id", &s.unk}} { // "seperator": so it is spelled
 		if v, ok := f.Int(k + id.key); ok {
 			if v < 0 || v >= int64(len(s.tokens)) {
 				v = -1 // some converters write 2^32-1 for none
 			}
 			*id.to = int32(v)
+		}
+	}
+	if s.wordPiece { // these stand round a text, whatever the file calls its begin and end
+		if s.cls >= 0 {
+			s.bos = s.cls
+		}
+		if s.sep >= 0 {
+			s.eos = s.sep
 		}
 	}
 	for _, key := range []string{"eot_token_id", "eom_token_id"} {

@@ -35,6 +35,7 @@ type (
 		Fuse     bool            `json:"fuse_unk"`
 		Fallback bool            `json:"byte_fallback"`
 		Whole    bool            `json:"ignore_merges"`
+		MaxRunes int             `json:"max_input_chars_per_word"`
 		Vocab    json.RawMessage `json:"vocab"`
 		Merges   json.RawMessage `json:"merges"`
 	}
@@ -48,18 +49,24 @@ type (
 			String *string `json:"String"`
 			Regex  *string `json:"Regex"`
 		} `json:"pattern"`
-		Content     string `json:"content"`
-		Prepend     string `json:"prepend"`
-		Left        bool   `json:"strip_left"`
-		Right       bool   `json:"strip_right"`
-		AddPrefix   *bool  `json:"add_prefix_space"`
-		UseRegex    *bool  `json:"use_regex"`
-		Behavior    string `json:"behavior"`
-		Invert      bool   `json:"invert"`
-		Individual  bool   `json:"individual_digits"`
-		Scheme      string `json:"prepend_scheme"`
-		Replacement string `json:"replacement"`
-		Split       *bool  `json:"split"`
+		Content     string   `json:"content"`
+		Prepend     string   `json:"prepend"`
+		Clean       *bool    `json:"clean_text"`
+		Han         *bool    `json:"handle_chinese_chars"`
+		Accents     *bool    `json:"strip_accents"`
+		Lower       *bool    `json:"lowercase"`
+		Left        bool     `json:"strip_left"`
+		Right       bool     `json:"strip_right"`
+		AddPrefix   *bool    `json:"add_prefix_space"`
+		UseRegex    *bool    `json:"use_regex"`
+		Behavior    string   `json:"behavior"`
+		Invert      bool     `json:"invert"`
+		Individual  bool     `json:"individual_digits"`
+		Scheme      string   `json:"prepend_scheme"`
+		Replacement string   `json:"replacement"`
+		Split       *bool    `json:"split"`
+		CLS         jsonPair `json:"cls"`
+		SEP         jsonPair `json:"sep"`
 		Single      []struct {
 			Special *struct {
 				ID string `json:"id"`
@@ -68,6 +75,20 @@ type (
 		} `json:"single"`
 	}
 )
+
+// jsonPair is ["[CLS]", 101].
+type jsonPair struct{ text string }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *jsonPair) UnmarshalJSON(b []byte) error {
+	var list []json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil || len(list) == 0 {
+		return err
+	}
+	return json.Unmarshal(list[0], &p.text)
+}
+
+func (p jsonPair) id(s *spec) int32 { return s.find(p.text) }
 
 // readFile reads a file of at most MaxFile bytes; nil if there is none.
 func readFile(dir fs.FS, name string) ([]byte, error) {
@@ -93,13 +114,22 @@ func fromJSON(raw []byte, cfg config) (*Tokenizer, error) {
 		return nil, ErrInvalid.With("tokenizer.json is not valid").Wrap(err)
 	}
 	m := f.Model
-	if m.Type != "" && m.Type != "BPE" {
-		return nil, ErrInvalid.With("tokenizer.json is of the kind %.40q; supported is BPE", m.Type)
-	}
-	if m.Prefix != nil && *m.Prefix != "" || m.Suffix != nil && *m.Suffix != "" {
+	s := &spec{bos: -1, eos: -1, unk: -1, fallback: m.Fallback, fuse: m.Fuse, whole: m.Whole}
+	switch {
+	case m.Type == "WordPiece":
+		s = bertSpec()
+		s.add = Options{} // the post-processor says it
+		if m.Prefix != nil {
+			s.pieceMark = *m.Prefix
+		}
+		if m.MaxRunes > 0 {
+			s.maxRunes = m.MaxRunes
+		}
+	case m.Type != "" && m.Type != "BPE":
+		return nil, ErrInvalid.With("tokenizer.json is of the kind %.40q; supported are BPE and WordPiece", m.Type)
+	case m.Prefix != nil && *m.Prefix != "" || m.Suffix != nil && *m.Suffix != "":
 		return nil, ErrInvalid.With("tokenizer.json marks word parts with a prefix or suffix, which is not supported")
 	}
-	s := &spec{bos: -1, eos: -1, unk: -1, fallback: m.Fallback, fuse: m.Fuse, whole: m.Whole}
 	if err := s.jsonVocab(m, f.Added); err != nil {
 		return nil, err
 	}
@@ -114,6 +144,9 @@ func fromJSON(raw []byte, cfg config) (*Tokenizer, error) {
 	var cutters passes
 	if cutters, err = s.preTokenizer(f.Pre, nil, 0); err != nil {
 		return nil, err
+	}
+	if s.wordPiece && len(cutters) == 0 {
+		return nil, ErrInvalid.With("tokenizer.json does not say how text is cut into words")
 	}
 	switch len(cutters) {
 	case 0:
@@ -262,6 +295,14 @@ func (s *spec) normalizer(raw json.RawMessage, depth int) (normalizer, error) {
 			}
 			return t, nil
 		}, nil
+	case "BertNormalizer":
+		on := func(v *bool) bool { return v == nil || *v }
+		n := bertNormalizer{clean: on(p.Clean), han: on(p.Han), lower: on(p.Lower)}
+		n.strip = n.lower // where the file does not say it
+		if p.Accents != nil {
+			n.strip = *p.Accents
+		}
+		return bounded(n.apply), nil
 	case "NFC":
 		return bounded(norm.NFC.String), nil
 	case "NFD":
@@ -320,6 +361,8 @@ func (s *spec) preTokenizer(raw json.RawMessage, to passes, depth int) (passes, 
 			}
 		}
 		return to, nil
+	case "BertPreTokenizer":
+		return append(to, bertWords{}), nil
 	case "ByteLevel":
 		s.bytes = true
 		if p.AddPrefix == nil || *p.AddPrefix {
@@ -427,6 +470,9 @@ func (s *spec) postProcessor(raw json.RawMessage, depth int) error {
 				s.eos, s.add.AddEOS = s.find(x.Special.ID), true
 			}
 		}
+	case "BertProcessing", "RobertaProcessing":
+		s.bos, s.eos = p.CLS.id(s), p.SEP.id(s)
+		s.add = Options{AddBOS: true, AddEOS: true}
 	case "ByteLevel":
 	default:
 		return ErrInvalid.With("the post-processor %.40q of tokenizer.json is not supported", p.Type)

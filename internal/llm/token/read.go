@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// FromDir reads the tokenizer of a Hugging Face folder: tokenizer.json, else tokenizer.model (SentencePiece), else vocab.json with merges.txt; tokenizer_config.json, special_tokens_map.json and
+// FromDir reads the tokenizer of a Hugging Face folder: tokenizer.json, else tokenizer.model (SentencePiece), else vocab.json with merges.txt, else vocab.txt (WordPiece); tokenizer_config.json, special_tokens_map.json and
 // generation_config.json name the begin and end tokens. Errors: ErrInvalid, ErrPreUnknown.
 func FromDir(dir fs.FS) (*Tokenizer, error) {
 	cfg, err := readConfig(dir)
@@ -35,7 +35,14 @@ func FromDir(dir fs.FS) (*Tokenizer, error) {
 		return nil, err
 	}
 	if vocab == nil || merges == nil {
-		return nil, ErrInvalid.With("the folder has no tokenizer.json, tokenizer.model, or vocab.json with merges.txt")
+		raw, err := readFile(dir, "vocab.txt")
+		if err != nil {
+			return nil, err
+		}
+		if raw != nil {
+			return fromVocabTxt(raw, cfg)
+		}
+		return nil, ErrInvalid.With("the folder has no tokenizer.json, tokenizer.model, vocab.txt, or vocab.json with merges.txt")
 	}
 	return fromVocab(vocab, merges, cfg)
 }
@@ -45,6 +52,8 @@ type config struct {
 	bos, eos       string
 	addBOS, addEOS *bool
 	addPrefix      *bool
+	lower          *bool // WordPiece without tokenizer.json
+	strip, han     *bool
 	class          string
 	added          []jsonAdded // by id, from added_tokens_decoder
 	generationEnds []int32
@@ -88,6 +97,9 @@ func readConfig(dir fs.FS) (config, error) {
 			AddEOS    *bool                `json:"add_eos_token"`
 			AddPrefix *bool                `json:"add_prefix_space"`
 			Class     string               `json:"tokenizer_class"`
+			Lower     *bool                `json:"do_lower_case"`
+			Strip     *bool                `json:"strip_accents"`
+			Han       *bool                `json:"tokenize_chinese_chars"`
 			Added     map[int32]*jsonAdded `json:"added_tokens_decoder"`
 		}
 		if err := json.Unmarshal(raw, &f); err != nil {
@@ -100,6 +112,7 @@ func readConfig(dir fs.FS) (config, error) {
 			c.eos = string(f.EOS)
 		}
 		c.addBOS, c.addEOS, c.addPrefix, c.class = f.AddBOS, f.AddEOS, f.AddPrefix, f.Class
+		c.lower, c.strip, c.han = f.Lower, f.Strip, f.Han
 		for id, a := range f.Added {
 			if a != nil {
 				a.ID = id
