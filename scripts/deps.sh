@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs by name what the tests need on Debian: PostgreSQL, Chromium with fonts, Python for the stock clients. Safe to repeat.
+# Installs by name what the tests need on Debian: PostgreSQL, Redis, Chromium with fonts, Python for the stock clients. Safe to repeat.
 set -eu
 [ "$(id -u)" = 0 ] || { echo "scripts/deps.sh needs root (apt-get)"; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
 apt="apt-get -o DPkg::Lock::Timeout=300 -qq"
 missing=""
-for p in postgresql-15 chromium fonts-noto-cjk fonts-noto-color-emoji python3-venv git g++ make; do
+for p in postgresql-15 redis-server chromium fonts-noto-cjk fonts-noto-color-emoji python3-venv git g++ make; do
   dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"
 done
 if [ -n "$missing" ]; then

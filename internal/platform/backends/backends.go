@@ -2,7 +2,9 @@
 package backends
 
 import (
-	_ "maas/internal/platform/db/postgres" // postgres://
-	_ "maas/internal/platform/db/sqlite"   // sqlite:
-	_ "maas/internal/platform/object/file" // file:
+	_ "maas/internal/platform/cache/memory" // memory:
+	_ "maas/internal/platform/cache/redis"  // redis://, rediss://
+	_ "maas/internal/platform/db/postgres"  // postgres://
+	_ "maas/internal/platform/db/sqlite"    // sqlite:
+	_ "maas/internal/platform/object/file"  // file:
 )
