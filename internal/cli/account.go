@@ -16,12 +16,13 @@ import (
 )
 
 func (a *app) loginCmd() *cobra.Command {
-	var email string
+	var email, code string
 	var stdin bool
 	c := &cobra.Command{Use: "login", Short: "Sign in to a server and keep the session", Args: cobra.NoArgs,
 		Example: "  echo $PASSWORD | maas login --url http://127.0.0.1:8080 --email ada@example.com --password-stdin"}
 	c.Flags().StringVar(&email, "email", "", "e-mail address of the account")
 	c.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
+	c.Flags().StringVar(&code, "code", "", "code of the authenticator app, or a recovery code (default: asked for when needed)")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if a.url == "" {
 			a.url = "http://127.0.0.1:8080"
@@ -34,8 +35,8 @@ func (a *app) loginCmd() *cobra.Command {
 			return err
 		}
 		anon := &client{strings.TrimRight(a.url, "/"), "", newHTTP()}
-		var s session
-		if err := anon.do(cmd.Context(), http.MethodPost, "/auth/login", map[string]any{"email": email, "password": password, "client": "cli", "remember": true}, &s); err != nil {
+		s, err := a.signIn(cmd.Context(), anon, email, password, code)
+		if err != nil {
 			return err
 		}
 		cred := credential{URL: anon.base, Email: email}
@@ -114,6 +115,9 @@ func (a *app) userCmd() *cobra.Command {
 			return a.print(u, func(w io.Writer) { row(w, u.ID, u.Email, u.Role, u.Status) })
 		})},
 		a.userCreateCmd(),
+		a.userVerbCmd("approve", "Let a person who registered sign in", "approved"),
+		a.userVerbCmd("reject", "Decline a registration; what the person entered is deleted", "rejected"),
+		a.userVerbCmd("reset-mfa", "Take the second factors of a person away who lost them", "second factors removed"),
 	)
 	return c
 }
