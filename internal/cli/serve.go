@@ -180,5 +180,24 @@ func (a *app) doctorCmd() *cobra.Command {
 		}
 		return nil
 	}
+	c.AddCommand(a.doctorLedgerCmd())
+	return c
+}
+
+func (a *app) doctorLedgerCmd() *cobra.Command {
+	var f serverFlags
+	c := &cobra.Command{Use: "ledger", Short: "Check that the books of an installation add up, without its server", Args: cobra.NoArgs}
+	f.add(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := f.load()
+		if err != nil {
+			return err
+		}
+		r, err := maas.DoctorLedger(cmd.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		return a.printLedger(r)
+	}
 	return c
 }

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 
+	"maas/internal/platform/clock"
 	"maas/internal/platform/db"
 	"maas/internal/platform/fault"
 	"maas/internal/platform/object"
 	"maas/internal/platform/seal"
+	"maas/internal/user"
 )
 
 // ErrSchema is a schema with migrations that have not run.
@@ -127,4 +129,17 @@ func engineStarts(ctx context.Context) error {
 		return fault.ErrInternal.With("the engine process did not start: %v %s", err, out)
 	}
 	return nil
+}
+
+// DoctorLedger checks the books in the database of an installation that does not run.
+func DoctorLedger(ctx context.Context, c Config) (user.LedgerReport, error) {
+	d, err := db.Open(ctx, db.Config(c.Database))
+	if err != nil {
+		return user.LedgerReport{}, err
+	}
+	defer d.Close()
+	if err := d.CheckSchema(ctx, "user", user.Migrations); err != nil {
+		return user.LedgerReport{}, err
+	}
+	return user.VerifyLedger(ctx, d, clock.Now())
 }

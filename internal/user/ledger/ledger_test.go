@@ -213,3 +213,16 @@ func TestForecast(t *testing.T) {
 	o = Forecast([]int64{math.MaxInt64 / 2}, 1, 0, 0, 0.5, 30)
 	require.EqualValues(t, math.MaxInt64, o.Forecast)
 }
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{"0": 0, "12": 12_000_000, "-0.5": -500_000, "1234.567890": 1_234_567_890, "0.000001": 1, "9223372036854.775807": math.MaxInt64} {
+		n, ok := Parse(text)
+		require.True(t, ok, text)
+		require.Equal(t, want, n, text)
+	}
+	for _, bad := range []string{"", "-", ".", "1.", ".5", "1.2345678", "1e3", "1,5", "+1", "--1", "1 ", "9223372036854.775808", "0x1"} {
+		_, ok := Parse(bad)
+		require.False(t, ok, bad)
+	}
+}
