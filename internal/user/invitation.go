@@ -292,9 +292,13 @@ func (s *Service) joined(ctx context.Context, tx *db.Tx, i Invitation, u User) e
 }
 
 // sendInvitation plans the mail with the link; false where this installation sends none.
-func (s *Service) sendInvitation(context.Context, *db.Tx, Tenant, Invitation, string) (bool, error) {
-	return false, nil
+func (s *Service) sendInvitation(ctx context.Context, tx *db.Tx, t Tenant, i Invitation, token string) (bool, error) {
+	by, err := userAnywhere(ctx, tx, i.InvitedBy)
+	if err != nil && !isNoRow(err) {
+		return false, err
+	}
+	return s.mailInvitation(ctx, tx, i.Email, t.Name, by.Email, by.Locale, s.inviteURL(token), i.ExpiresAt.Sub(s.Now()))
 }
 
 // inviteURL is the page that accepts an invitation.
-func (s *Service) inviteURL(token string) string { return "/invite/" + token }
+func (s *Service) inviteURL(token string) string { return s.url("/invite?token=" + token) }

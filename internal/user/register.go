@@ -142,7 +142,11 @@ func (s *Service) Register(ctx context.Context, in Registration, d Device) (Regi
 	if u.password, err = s.hasher.hash(ctx, in.Password); err != nil {
 		return Registered{}, err
 	}
-	err = s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error { return s.addNewcomer(ctx, tx, &u, inv) })
+	for range 3 { // two people with one user name at the same moment: the second one gets another
+		if err = s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error { return s.addNewcomer(ctx, tx, &u, inv) }); !errors.Is(err, errNameRace) {
+			break
+		}
+	}
 	status := map[string]string{"": registeredActive, pendingVerification: registeredVerification, pendingApproval: registeredApproval}[u.pending]
 	switch {
 	case errors.Is(err, ErrTaken) && u.pending != "":
@@ -209,6 +213,9 @@ func (s *Service) addNewcomer(ctx context.Context, tx *db.Tx, u *User, inv *Invi
 		return err
 	}
 	if err := insertUser(ctx, tx, *u); err != nil {
+		if errors.Is(err, ErrTaken) {
+			err = errors.Join(err, errNameRace)
+		}
 		return err
 	}
 	if inv != nil {
@@ -224,6 +231,9 @@ func (s *Service) addNewcomer(ctx context.Context, tx *db.Tx, u *User, inv *Invi
 	s.changed(tx)
 	return s.publish(ctx, tx, u.Tenant.ID, Changed{UserID: u.ID, Status: u.Status, Role: u.Role})
 }
+
+// errNameRace: the address or the user name was free a moment ago.
+var errNameRace = errors.New("taken meanwhile")
 
 func onlyIf(yes bool, err error) error {
 	if yes {
@@ -344,6 +354,26 @@ func (s *Service) decide(ctx context.Context, uid string, f func(context.Context
 		return f(ctx, tx, &u, now)
 	})
 	return u, err
+}
+
+// unprovenKeep is how long a registration waits for the confirmation of its address: after that the address is free again.
+const unprovenKeep = 7 * 24 * time.Hour
+
+// dropUnproven erases registrations whose address nobody confirmed.
+func (s *Service) dropUnproven(ctx context.Context) error {
+	now := s.Now()
+	return s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		list, err := unprovenBefore(ctx, tx, now.Add(-unprovenKeep))
+		if err != nil {
+			return err
+		}
+		for _, u := range list {
+			if err := s.leave(auth.AsSystem(ctx, u.Tenant.ID), tx, u, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // plainAddress reports whether a text is a mail address, without looking at whether it exists.

@@ -2,9 +2,11 @@ package user
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,6 +220,78 @@ func TestClosedAndInvite(t *testing.T) {
 		w.Config.Registration = RegistrationClosed
 		_, err = w.Register(t.Context(), Registration{Email: "dan@example.com", Password: newPass, Invitation: code}, home)
 		require.ErrorIs(t, err, ErrRegistrationClosed)
+	})
+}
+
+func TestInvitationByMail(t *testing.T) {
+	eachTown(t, nil, func(t *testing.T, w *town) {
+		owner, _ := w.owner(t)
+		made, err := w.Invite(owner, NewInvitation{Email: "bea@example.com", RoleInput: RoleInput{Role: string(Viewer)}})
+		require.NoError(t, err)
+		require.True(t, made.Mailed)
+		l := w.post.Next(t)
+		require.Equal(t, "You are invited to My team", l.Subject)
+		require.Contains(t, l.Text, ownerMail+" invites you")
+		require.Equal(t, made.AcceptURL, l.Link())
+		var payload string
+		require.NoError(t, w.db.Read(t.Context(), func(ctx context.Context, q *db.Query) (err error) {
+			payload, err = db.One(ctx, q, db.Scalar[string], `SELECT payload FROM job_entry WHERE kind = 'user.mail'`)
+			return err
+		}))
+		code := token(t, l, "/invite")
+		require.NotContains(t, payload, code, "no token stands in clear in the list of jobs")
+		r, err := w.Register(t.Context(), Registration{Email: "bea@example.com", Password: newPass, Invitation: code}, home)
+		require.NoError(t, err)
+		require.Equal(t, Viewer, r.User.Role)
+	})
+}
+
+func TestUnprovenRegistrationsEnd(t *testing.T) {
+	eachTown(t, registration(RegistrationOpen), func(t *testing.T, w *town) {
+		owner, _ := w.owner(t)
+		_, err := w.Register(t.Context(), Registration{Email: "bea@example.com", Password: newPass}, home)
+		require.NoError(t, err)
+		_, err = w.Register(t.Context(), Registration{Email: "carl@example.com", Password: newPass}, home)
+		require.NoError(t, err)
+		for range 2 {
+			if l := w.post.Next(t); l.To == "carl@example.com" {
+				_, err = w.VerifyEmail(t.Context(), token(t, l, "/verify"), home)
+				require.NoError(t, err)
+			}
+		}
+		w.wait(unprovenKeep - time.Hour)
+		require.NoError(t, w.dropUnproven(t.Context()))
+		list, err := w.Users(owner, 10, "")
+		require.NoError(t, err)
+		require.Len(t, list.Items, 3)
+		w.wait(2 * time.Hour)
+		require.NoError(t, w.dropUnproven(t.Context()))
+		require.NoError(t, w.dropUnproven(t.Context()))
+		list, err = w.Users(owner, 10, "")
+		require.NoError(t, err)
+		require.Len(t, list.Items, 2)
+		require.NoError(t, w.signIn(t, "carl@example.com", newPass))
+	})
+}
+
+func TestManyRegisterAtOnce(t *testing.T) {
+	eachTown(t, registration(RegistrationOpen), func(t *testing.T, w *town) {
+		w.owner(t)
+		var wg sync.WaitGroup
+		for i := range 8 { // four names, two domains: user names collide, addresses do not
+			wg.Go(func() {
+				_, err := w.Register(context.Background(), Registration{Email: fmt.Sprintf("name%d@%s.example.com", i/2, []string{"a", "b"}[i%2]), Password: newPass}, home)
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		seen := map[string]bool{}
+		for range 8 {
+			seen[w.post.Next(t).To] = true
+		}
+		require.Len(t, seen, 8, "each got a letter")
 	})
 }
 

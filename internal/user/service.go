@@ -183,6 +183,9 @@ func (s *Service) Run(ctx context.Context) error {
 				s.Log.ErrorContext(ctx, "rotate signing keys", "error", err)
 			}
 			if n%60 == 0 {
+				if err := s.dropUnproven(ctx); err != nil && ctx.Err() == nil {
+					s.Log.ErrorContext(ctx, "drop registrations that nobody confirmed", "error", err)
+				}
 				if err := s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error { return prune(ctx, tx, s.Now()) }); err != nil && ctx.Err() == nil {
 					s.Log.ErrorContext(ctx, "prune sessions", "error", err)
 				}

@@ -298,6 +298,9 @@ func (s *Service) endReused(ctx context.Context, tx *db.Tx, ses Session, d Devic
 	tx.After(func() {
 		s.Log.WarnContext(ctx, "refresh token used twice; session ended", "session", ses.ID, "user", ses.userID)
 	})
+	if err := s.mailIfAny(ctx, tx, letterJob{Kind: jobReused, UserID: ses.userID, By: d.IP}); err != nil {
+		return err
+	}
 	return s.publish(ctx, tx, ses.tenantID, SessionReused{SessionID: ses.ID, UserID: ses.userID, IP: d.IP})
 }
 
@@ -402,6 +405,9 @@ func (s *Service) ChangePassword(ctx context.Context, current, next string, d De
 			return err
 		}
 		s.changed(tx)
+		if err := s.mailIfAny(ctx, tx, letterJob{Kind: jobChanged, UserID: u.ID}); err != nil {
+			return err
+		}
 		return revokeSessions(ctx, tx, u.ID, p.SessionID, reasonPassword, v, now)
 	})
 }

@@ -22,6 +22,11 @@ func userByEmail(ctx context.Context, q db.Querier, email string) (User, error) 
 		ORDER BY CASE WHEN m.status = 'active' AND t.status = 'active' THEN 0 ELSE 1 END, m.chosen_at DESC, m.created_at, m.tenant_id LIMIT 1`, emailKey(email))
 }
 
+// unprovenBefore lists registrations from before a time that wait for the confirmation of their address.
+func unprovenBefore(ctx context.Context, q db.Querier, before time.Time) ([]User, error) {
+	return db.List(ctx, q, scanUser, `SELECT `+userCols+userFrom+`WHERE u.pending = 'verification' AND u.status = 'suspended' AND u.created_at < $1 ORDER BY u.created_at, u.id LIMIT 500`, db.Micro(before))
+}
+
 func emailKnown(ctx context.Context, q db.Querier, email string) (bool, error) {
 	n, err := db.One(ctx, q, db.Scalar[int64], `SELECT COUNT(*) FROM user_user WHERE email_key = $1`, emailKey(email))
 	return n > 0, err
