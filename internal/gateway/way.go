@@ -162,7 +162,7 @@ func tokensOf(t *dialect.Tokens) tokens {
 
 // message handles an event of Anthropic's form that passes as it is.
 func (c *cutter) message(e, data []byte) {
-	switch kind := eventType(data); kind {
+	switch kind := eventType(e, data); kind {
 	case "error":
 		c.failed = append([]byte(nil), bytes.TrimSpace(data)...)
 		return
@@ -191,10 +191,17 @@ func (c *cutter) message(e, data []byte) {
 	c.out = append(c.out, e...)
 }
 
-var typeKey = []byte(`"type"`)
+var (
+	typeKey    = []byte(`"type"`)
+	eventField = []byte("event:")
+)
 
-// eventType is the first "type" in an event's data: that of the event itself, which stands in front.
-func eventType(data []byte) string {
+// eventType is the name of an event, or where it has none the first "type" in its data: that of the event itself, which stands in front as a rule.
+func eventType(e, data []byte) string {
+	if name, ok := bytes.CutPrefix(e, eventField); ok {
+		name, _, _ = bytes.Cut(name, []byte{'\n'})
+		return string(bytes.TrimSpace(name))
+	}
 	i := bytes.Index(data, typeKey)
 	if i < 0 {
 		return ""
