@@ -20,7 +20,26 @@ const (
 	Llama = "llama"
 	Qwen2 = "qwen2"
 	Qwen3 = "qwen3"
+	Bert  = "bert" // encoders: BERT and RoBERTa
 )
+
+// Ways in which an encoder's rows become one vector.
+const (
+	PoolMean = "mean"
+	PoolCLS  = "cls"  // the first token's
+	PoolLast = "last" // the last token's
+	PoolRank = "rank" // a score of a pair of texts, by the head of classes
+)
+
+// EncoderConfig is what an encoder has beside the common part.
+type EncoderConfig struct {
+	Positions int    `json:"positions"`        // rows of the position embedding
+	First     int    `json:"first,omitempty"`  // row of the first token: RoBERTa counts from behind its padding
+	Types     int    `json:"types,omitempty"`  // kinds of segments: 2 in BERT, for pairs
+	Act       string `json:"act"`              // gelu (with the error function), gelu_tanh, relu
+	Pooling   string `json:"pooling"`          // PoolMean, ...
+	Labels    int    `json:"labels,omitempty"` // classes of the head; 1 = a ranker
+}
 
 // RopeScale stretches the rotary embedding beyond the context of training. The zero value scales nothing.
 type RopeScale struct {
@@ -45,24 +64,25 @@ type Sampling struct {
 
 // Config is all that the forward pass of a decoder needs to know, read from GGUF metadata or config.json. Both give equal values for the same model.
 type Config struct {
-	Arch      string    `json:"arch"` // llama, qwen2, qwen3
-	Name      string    `json:"name,omitempty"`
-	Layers    int       `json:"layers"`
-	Dim       int       `json:"dim"`
-	FF        int       `json:"ff"`
-	Vocab     int       `json:"vocab"`
-	Ctx       int       `json:"ctx"` // positions the model was made for
-	Heads     int       `json:"heads"`
-	KVHeads   int       `json:"kv_heads"`
-	HeadDim   int       `json:"head_dim"`
-	Eps       float32   `json:"eps"`
-	RopeBase  float64   `json:"rope_base"`
-	RopeDim   int       `json:"rope_dim"` // leading values of a head that are rotated; an even number
-	RopeScale RopeScale `json:"rope_scale,omitzero"`
-	Window    int       `json:"window,omitempty"` // sliding window over all layers, 0 = none
-	QKVBias   bool      `json:"qkv_bias,omitempty"`
-	OBias     bool      `json:"o_bias,omitempty"`
-	QKNorm    bool      `json:"qk_norm,omitempty"`
-	Tied      bool      `json:"tied,omitempty"` // the output matrix is the token embedding
-	Sampling  Sampling  `json:"sampling,omitzero"`
+	Arch      string        `json:"arch"` // llama, qwen2, qwen3
+	Name      string        `json:"name,omitempty"`
+	Layers    int           `json:"layers"`
+	Dim       int           `json:"dim"`
+	FF        int           `json:"ff"`
+	Vocab     int           `json:"vocab"`
+	Ctx       int           `json:"ctx"` // positions the model was made for
+	Heads     int           `json:"heads"`
+	KVHeads   int           `json:"kv_heads"`
+	HeadDim   int           `json:"head_dim"`
+	Eps       float32       `json:"eps"`
+	RopeBase  float64       `json:"rope_base"`
+	RopeDim   int           `json:"rope_dim"` // leading values of a head that are rotated; an even number
+	RopeScale RopeScale     `json:"rope_scale,omitzero"`
+	Window    int           `json:"window,omitempty"` // sliding window over all layers, 0 = none
+	QKVBias   bool          `json:"qkv_bias,omitempty"`
+	OBias     bool          `json:"o_bias,omitempty"`
+	QKNorm    bool          `json:"qk_norm,omitempty"`
+	Tied      bool          `json:"tied,omitempty"` // the output matrix is the token embedding
+	Sampling  Sampling      `json:"sampling,omitzero"`
+	Encoder   EncoderConfig `json:"encoder,omitzero"` // Arch bert only
 }

@@ -39,10 +39,12 @@ func ConfigGGUF(f *gguf.File) (Config, error) {
 	c := Config{Arch: a}
 	switch a {
 	case Llama, Qwen2, Qwen3:
+	case Bert:
+		return encoderGGUF(f)
 	case "":
 		return c, ErrConfig.With("the file does not name its architecture (general.architecture)")
 	default:
-		return c, ErrUnsupported.With("architecture %.100q is not run by the native engine; it runs llama, qwen2 and qwen3", a)
+		return c, ErrUnsupported.With("architecture %.100q is not run by the native engine; it runs llama, qwen2, qwen3 and bert", a)
 	}
 	if n, _ := f.Int(a + ".expert_count"); n > 0 {
 		return c, ErrUnsupported.With("this %s model is a mixture of %d experts, which the native engine does not run", a, n)
@@ -212,6 +214,10 @@ func (c *Config) check(r *reader) {
 	}
 	if c.Heads%c.KVHeads != 0 {
 		r.fail("kv_heads", "conflict", "is %d, which does not divide %d heads", c.KVHeads, c.Heads)
+	}
+	if c.Arch == Bert {
+		c.checkEncoder(r)
+		return
 	}
 	if c.RopeDim < 2 || c.RopeDim > c.HeadDim || c.RopeDim%2 != 0 {
 		r.fail("rope_dim", "out_of_range", "is %d; a head has %d values", c.RopeDim, c.HeadDim)

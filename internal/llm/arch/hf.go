@@ -63,10 +63,12 @@ func ConfigJSON(b []byte) (Config, error) {
 		c.Arch, c.QKVBias = Qwen2, true
 	case "qwen3":
 		c.Arch, c.QKNorm = Qwen3, true
+	case "bert", "roberta", "xlm-roberta", "camembert":
+		return encoderJSON(b)
 	case "":
 		return c, ErrConfig.With("config.json does not name its model_type")
 	default:
-		return c, ErrUnsupported.With("architecture %.100q is not run by the native engine; it runs llama, mistral, qwen2 and qwen3", h.ModelType)
+		return c, ErrUnsupported.With("architecture %.100q is not run by the native engine; it runs llama, mistral, qwen2, qwen3, bert and roberta", h.ModelType)
 	}
 	if h.Experts > 0 || h.LocalExperts > 0 {
 		return c, ErrUnsupported.With("this %s model is a mixture of experts, which the native engine does not run", h.ModelType)

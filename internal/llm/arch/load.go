@@ -22,7 +22,9 @@ type layer struct {
 	qBias, kBias, vBias []float32
 	oBias               []float32
 	qNorm, kNorm        []float32
-	gate, up, down      *kernel.Weights
+
+	attnNormBias, ffNormBias, upBias, downBias []float32 // of encoders
+	gate, up, down                             *kernel.Weights
 }
 
 // Model is a loaded model: packed weights, read-only, so that sessions may share it.
@@ -35,6 +37,8 @@ type Model struct {
 	embed      quant.Matrix // in the mapped file; unused when tied
 	rope       rope
 	bytes      int64
+
+	enc encoderWeights // of an encoder
 }
 
 // Bytes returns the memory that the packed weights hold.
@@ -70,8 +74,8 @@ func (s *Source) Load(ctx context.Context, o LoadOptions) (*Model, error) {
 				m.setVector(w, s.orderVector(w, v))
 				return err
 			}
-			if w.role == roleEmbed && !s.Config.Tied {
-				m.embed = mat
+			if w.looked(&s.Config) {
+				m.setLookup(w, mat)
 				return nil
 			}
 			_ = touch(mat.Data)
@@ -92,8 +96,26 @@ func (s *Source) Load(ctx context.Context, o LoadOptions) (*Model, error) {
 			o.Progress(done, total)
 		}
 	}
-	m.rope = newRope(&m.Config, freqs)
+	if m.Config.Arch != Bert {
+		m.rope = newRope(&m.Config, freqs)
+	}
 	return m, nil
+}
+
+// looked reports whether a matrix is read from the file row by row instead of being packed for products.
+func (w want) looked(c *Config) bool {
+	return w.role == roleEmbed && !c.Tied || w.role == rolePosition || w.role == roleTypes
+}
+
+func (m *Model) setLookup(w want, mat quant.Matrix) {
+	switch w.role { //nolint:exhaustive // those of looked
+	case rolePosition:
+		m.enc.position = mat
+	case roleTypes:
+		m.enc.types = mat
+	default:
+		m.embed = mat
+	}
 }
 
 // Load opens path and loads it; Close of the returned source ends the model's life.
@@ -167,8 +189,17 @@ func vector(m quant.Matrix, name string) ([]float32, error) {
 
 func (m *Model) setVector(w want, v []float32) {
 	if w.layer < 0 {
-		if w.role == roleOutputNorm {
+		switch w.role { //nolint:exhaustive // the vectors outside of layers
+		case roleOutputNorm:
 			m.outputNorm = v
+		case roleEmbedNorm:
+			m.enc.norm = v
+		case roleEmbedNormBias:
+			m.enc.normBias = v
+		case rolePoolBias:
+			m.enc.poolBias = v
+		case roleClassBias:
+			m.enc.classBias = v
 		}
 		return
 	}
@@ -190,12 +221,27 @@ func (m *Model) setVector(w want, v []float32) {
 		l.qNorm = v
 	case roleKNorm:
 		l.kNorm = v
+	case roleAttnNormBias:
+		l.attnNormBias = v
+	case roleFFNormBias:
+		l.ffNormBias = v
+	case roleUpBias:
+		l.upBias = v
+	case roleDownBias:
+		l.downBias = v
 	}
 }
 
 func (m *Model) setMatrix(w want, p *kernel.Weights) {
 	if w.layer < 0 {
-		m.output = p // the embedding of a tied model, or the output matrix
+		switch w.role { //nolint:exhaustive // the matrices outside of layers
+		case rolePool:
+			m.enc.pool = p
+		case roleClass:
+			m.enc.class = p
+		default:
+			m.output = p // the embedding of a tied model, or the output matrix
+		}
 		return
 	}
 	l := &m.layers[w.layer]

@@ -88,12 +88,10 @@ func FromGGUF(f *gguf.File) (*Source, error) {
 	for i, t := range f.Tensors {
 		_, known := t.Type.Info()
 		shape := t.Shape()
-		for len(shape) > 1 && shape[0] == 1 { // vectors may be written with trailing dims of 1
-			shape = shape[1:]
-		}
+		shape = essential(shape) // vectors may be written with trailing dims of 1
 		s.Tensors = append(s.Tensors, Tensor{Name: t.Name, Shape: shape, Type: t.Type, Known: known, Bytes: t.Size, index: i})
 	}
-	s.found, err = match(c.wants(), s.Tensors, 0, c.Tied)
+	s.found, err = match(c.wants(), s.Tensors, 0, c.Tied, c.Arch == Bert)
 	return s, err
 }
 
@@ -108,6 +106,9 @@ func openFolder(dir string) (*Source, error) {
 	c, err := ConfigJSON(b)
 	if err != nil {
 		return nil, err
+	}
+	if c.Arch == Bert {
+		pooling(dir, &c.Encoder)
 	}
 	end := endTokens(b)
 	if b, err := readSmall(filepath.Join(dir, "generation_config.json")); err == nil {
@@ -129,14 +130,14 @@ func openFolder(dir string) (*Source, error) {
 
 // FromSafetensors matches opened or parsed weights against a configuration. The Source's Close closes the file.
 func FromSafetensors(c Config, f *safetensors.File) (*Source, error) {
-	c.Tied = c.Tied || f.Tensor("lm_head.weight") == nil
+	c.Tied = c.Arch != Bert && (c.Tied || f.Tensor("lm_head.weight") == nil)
 	s := &Source{Config: c, Format: "safetensors", st: f}
 	for i, t := range f.Tensors {
 		q, known := t.DType.Quant()
 		s.Tensors = append(s.Tensors, Tensor{Name: t.Name, Shape: slices.Clone(t.Shape), Type: q, Known: known, Bytes: t.Size, index: i})
 	}
 	var err error
-	s.found, err = match(c.wants(), s.Tensors, 1, c.Tied)
+	s.found, err = match(c.wants(), s.Tensors, 1, c.Tied, c.Arch == Bert)
 	return s, err
 }
 
@@ -236,13 +237,17 @@ func (s *Source) Memory(ctx, slots int, full bool) Memory {
 		switch {
 		case w.rows == 0:
 			m.Weights += int64(w.cols) * 4
-		case w.role == roleEmbed && !c.Tied: // read from the file, row by row
+		case w.looked(c): // read from the file, row by row
 			m.Fixed += t.Bytes / 8
 		default:
 			if n, err := kernel.PackedBytes(t.Type, w.rows, w.cols); err == nil {
 				m.Weights += n
 			}
 		}
+	}
+	if c.Arch == Bert { // keeps nothing between requests
+		m.Scratch = c.encoderBytes(EncoderRows)
+		return m
 	}
 	per := c.PageBytes(kv)
 	pages := int64((ctx + PageTokens - 1) / PageTokens)

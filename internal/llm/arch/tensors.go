@@ -32,6 +32,20 @@ const (
 	roleGate
 	roleUp
 	roleDown
+
+	// Of encoders: what decoders have no use for.
+	rolePosition
+	roleTypes
+	roleEmbedNorm
+	roleEmbedNormBias
+	roleAttnNormBias
+	roleFFNormBias
+	roleUpBias
+	roleDownBias
+	rolePool
+	rolePoolBias
+	roleClass
+	roleClassBias
 )
 
 // names of each role in GGUF files and in safetensors folders. Those of a layer have a %d.
@@ -57,6 +71,35 @@ var names = [...][2]string{
 	roleDown:       {"blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight"},
 }
 
+// encoderNames are those of BERT: GGUF files, and folders without the prefix "bert." or "roberta." that some carry.
+var encoderNames = map[role][2]string{
+	roleEmbed:         {"token_embd.weight", "embeddings.word_embeddings.weight"},
+	rolePosition:      {"position_embd.weight", "embeddings.position_embeddings.weight"},
+	roleTypes:         {"token_types.weight", "embeddings.token_type_embeddings.weight"},
+	roleEmbedNorm:     {"token_embd_norm.weight", "embeddings.LayerNorm.weight"},
+	roleEmbedNormBias: {"token_embd_norm.bias", "embeddings.LayerNorm.bias"},
+	roleQ:             {"blk.%d.attn_q.weight", "encoder.layer.%d.attention.self.query.weight"},
+	roleK:             {"blk.%d.attn_k.weight", "encoder.layer.%d.attention.self.key.weight"},
+	roleV:             {"blk.%d.attn_v.weight", "encoder.layer.%d.attention.self.value.weight"},
+	roleQBias:         {"blk.%d.attn_q.bias", "encoder.layer.%d.attention.self.query.bias"},
+	roleKBias:         {"blk.%d.attn_k.bias", "encoder.layer.%d.attention.self.key.bias"},
+	roleVBias:         {"blk.%d.attn_v.bias", "encoder.layer.%d.attention.self.value.bias"},
+	roleO:             {"blk.%d.attn_output.weight", "encoder.layer.%d.attention.output.dense.weight"},
+	roleOBias:         {"blk.%d.attn_output.bias", "encoder.layer.%d.attention.output.dense.bias"},
+	roleAttnNorm:      {"blk.%d.attn_output_norm.weight", "encoder.layer.%d.attention.output.LayerNorm.weight"},
+	roleAttnNormBias:  {"blk.%d.attn_output_norm.bias", "encoder.layer.%d.attention.output.LayerNorm.bias"},
+	roleUp:            {"blk.%d.ffn_up.weight", "encoder.layer.%d.intermediate.dense.weight"},
+	roleUpBias:        {"blk.%d.ffn_up.bias", "encoder.layer.%d.intermediate.dense.bias"},
+	roleDown:          {"blk.%d.ffn_down.weight", "encoder.layer.%d.output.dense.weight"},
+	roleDownBias:      {"blk.%d.ffn_down.bias", "encoder.layer.%d.output.dense.bias"},
+	roleFFNorm:        {"blk.%d.layer_output_norm.weight", "encoder.layer.%d.output.LayerNorm.weight"},
+	roleFFNormBias:    {"blk.%d.layer_output_norm.bias", "encoder.layer.%d.output.LayerNorm.bias"},
+	rolePool:          {"cls.weight", "pooler.dense.weight"},
+	rolePoolBias:      {"cls.bias", "pooler.dense.bias"},
+	roleClass:         {"cls.output.weight", "classifier.weight"},
+	roleClassBias:     {"cls.output.bias", "classifier.bias"},
+}
+
 // want is a tensor that the configuration asks for: a matrix of rows x cols, or a vector of cols with rows 0.
 type want struct {
 	role       role
@@ -67,6 +110,9 @@ type want struct {
 
 // wants lists every tensor of a model, in the order of the forward pass.
 func (c *Config) wants() []want {
+	if c.Arch == Bert {
+		return c.encoderWants()
+	}
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	all := []want{{roleEmbed, -1, c.Vocab, c.Dim, false}, {roleRopeFreqs, -1, 0, c.RopeDim / 2, true}}
 	for l := range c.Layers {
@@ -88,13 +134,48 @@ func (c *Config) wants() []want {
 	return append(all, want{roleOutputNorm, -1, 0, c.Dim, false}, want{roleOutput, -1, c.Vocab, c.Dim, c.Tied})
 }
 
+func (c *Config) encoderWants() []want {
+	e, d := c.Encoder, c.Dim
+	all := []want{{roleEmbed, -1, c.Vocab, d, false}, {rolePosition, -1, e.Positions, d, false}}
+	if e.Types > 0 {
+		all = append(all, want{roleTypes, -1, e.Types, d, false})
+	}
+	all = append(all, want{roleEmbedNorm, -1, 0, d, false}, want{roleEmbedNormBias, -1, 0, d, false})
+	for l := range c.Layers {
+		for _, m := range []struct {
+			matrix, bias role
+			rows, cols   int
+		}{{roleQ, roleQBias, d, d}, {roleK, roleKBias, d, d}, {roleV, roleVBias, d, d}, {roleO, roleOBias, d, d}, {roleUp, roleUpBias, c.FF, d}, {roleDown, roleDownBias, d, c.FF}} {
+			all = append(all, want{m.matrix, l, m.rows, m.cols, false}, want{m.bias, l, 0, m.rows, false})
+		}
+		for _, n := range []role{roleAttnNorm, roleAttnNormBias, roleFFNorm, roleFFNormBias} {
+			all = append(all, want{n, l, 0, d, false})
+		}
+	}
+	if e.Labels > 0 {
+		all = append(all, want{rolePool, -1, d, d, true}, want{rolePoolBias, -1, 0, d, true}, want{roleClass, -1, e.Labels, d, false}, want{roleClassBias, -1, 0, e.Labels, false})
+	}
+	return all
+}
+
 // name returns how a file of the scheme (0 GGUF, 1 safetensors) calls the tensor.
-func (w want) name(scheme int) string {
-	n := names[w.role][scheme]
+func (w want) name(scheme int, encoder bool) string {
+	n := encoderNames[w.role][scheme]
+	if !encoder {
+		n = names[w.role][scheme]
+	}
 	if w.layer >= 0 {
 		return fmt.Sprintf(n, w.layer)
 	}
 	return n
+}
+
+// essential leaves out leading dims of 1: a matrix of one row is written as a vector by some.
+func essential(shape []int) []int {
+	for len(shape) > 1 && shape[0] == 1 {
+		shape = shape[1:]
+	}
+	return shape
 }
 
 // shape returns the dims, slowest first.
@@ -117,22 +198,26 @@ type Tensor struct {
 }
 
 // match finds the file's tensor for each wanted one and checks shapes and types. The first kind of fault is the error; all faults are in its fields.
-func match(wants []want, have []Tensor, scheme int, tied bool) (map[want]*Tensor, error) {
+func match(wants []want, have []Tensor, scheme int, tied, encoder bool) (map[want]*Tensor, error) {
 	byName := make(map[string]*Tensor, len(have))
 	for i := range have {
-		byName[have[i].Name] = &have[i]
+		name := have[i].Name
+		if encoder {
+			name = encoderName(name)
+		}
+		byName[name] = &have[i]
 	}
 	var missing, shape, kind, extra []fault.Field
 	found := make(map[want]*Tensor, len(wants))
 	for _, w := range wants {
-		name := w.name(scheme)
+		name := w.name(scheme, encoder)
 		t := byName[name]
 		delete(byName, name)
 		switch {
 		case name == "" || t == nil && w.optional:
 		case t == nil:
 			missing = append(missing, fault.Field{Name: name, Code: "required", Message: "is missing"})
-		case !slices.Equal(t.Shape, w.shape()):
+		case !slices.Equal(essential(t.Shape), essential(w.shape())):
 			shape = append(shape, fault.Field{Name: name, Code: "conflict", Message: fmt.Sprintf("has shape %v, not %v", t.Shape, w.shape())})
 		case !t.runs(w):
 			kind = append(kind, fault.Field{Name: name, Code: "not_in_list", Message: "is " + t.typeName() + ", which the native engine does not run"})
@@ -143,7 +228,7 @@ func match(wants []want, have []Tensor, scheme int, tied bool) (map[want]*Tensor
 		}
 	}
 	for name := range byName {
-		if !strings.HasSuffix(name, ".rotary_emb.inv_freq") {
+		if !strings.HasSuffix(name, ".rotary_emb.inv_freq") && !(encoder && idle(name)) {
 			extra = append(extra, fault.Field{Name: name, Code: "unknown", Message: "is not a tensor of this architecture"})
 		}
 	}
@@ -161,6 +246,28 @@ func match(wants []want, have []Tensor, scheme int, tied bool) (map[want]*Tensor
 		}
 	}
 	return found, nil
+}
+
+// encoderName takes off what a model class puts in front.
+func encoderName(name string) string {
+	for _, prefix := range []string{"bert.", "roberta.", "model."} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			name = rest
+			break
+		}
+	}
+	switch name { // the head of RoBERTa's classifier
+	case "classifier.dense.weight", "classifier.dense.bias":
+		return strings.Replace(name, "classifier", "pooler", 1)
+	case "classifier.out_proj.weight", "classifier.out_proj.bias":
+		return strings.Replace(name, ".out_proj", "", 1)
+	}
+	return name
+}
+
+// idle is a tensor of an encoder that embedding and ranking do not read: numbers of positions, the pooler of a model without classes, heads of pre-training.
+func idle(name string) bool {
+	return name == "embeddings.position_ids" || strings.HasPrefix(name, "pooler.") || strings.HasPrefix(name, "cls.predictions.") || strings.HasPrefix(name, "cls.seq_relationship.") || strings.HasPrefix(name, "lm_head.")
 }
 
 func more(n int) string {

@@ -37,6 +37,9 @@ func Dir(s Spec) (map[string][]byte, error) {
 	if _, ok := safetensors.Of(s.Type); !ok {
 		return nil, quant.ErrTypeUnsupported.With("a folder holds f32, f16 or bf16, not %s", s.Type)
 	}
+	if s.Arch == "bert" {
+		return s.encoderDir()
+	}
 	v, err := newVocab(s)
 	if err != nil {
 		return nil, err

@@ -26,6 +26,9 @@ func WriteGGUF(w io.Writer, s Spec) error {
 	if err != nil {
 		return err
 	}
+	if s.Arch == "bert" {
+		return s.writeEncoderGGUF(w)
+	}
 	v, err := newVocab(s)
 	if err != nil {
 		return err

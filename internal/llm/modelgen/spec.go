@@ -22,6 +22,8 @@ const (
 	Random    Kind = "random"    // weights N(0, 1/sqrt(Dim)): for logits; greedy text is noise
 	Successor Kind = "successor" // after the token of a number comes the next: " 1 2 3 ..."; after anything else " 1"; after the last the end token
 	Demo      Kind = "demo"      // answers DemoAnswer, then ends
+	Embed     Kind = "embed"     // Arch bert: texts that share words are near each other
+	Rank      Kind = "rank"      // Arch bert: a cross-encoder with random weights
 )
 
 // Tokenizer is the kind of vocabulary.
@@ -35,7 +37,7 @@ const (
 
 // Spec describes a model. Zero fields take the defaults in the comments.
 type Spec struct {
-	Arch      string     // llama (default), qwen2, qwen3
+	Arch      string     // llama (default), qwen2, qwen3, bert
 	Layers    int        // 2
 	Dim       int        // 64
 	Heads     int        // 4
@@ -102,8 +104,11 @@ func (s Spec) full() (Spec, error) {
 
 func (s Spec) check() error {
 	switch {
+	case s.Arch == "bert" && (!encoderKinds(s.Kind) || s.Dim%s.Heads != 0):
+		return ErrSpec.With("a bert model is random, embed or rank, and its heads divide its size")
+	case s.Arch == "bert":
 	case s.Arch != "llama" && s.Arch != "qwen2" && s.Arch != "qwen3":
-		return ErrSpec.With("architecture %q is not generated; llama, qwen2 and qwen3 are", s.Arch)
+		return ErrSpec.With("architecture %q is not generated; llama, qwen2, qwen3 and bert are", s.Arch)
 	case s.Kind != Random && s.Kind != Successor && s.Kind != Demo:
 		return ErrSpec.With("kind %q is not known", s.Kind)
 	case s.Tokenizer != ByteBPE && s.Tokenizer != SPM:
