@@ -331,7 +331,7 @@ func (a *app) invoiceGetCmd() *cobra.Command {
 		if len(file) > 4 && file[len(file)-4:] == ".csv" {
 			form = "csv"
 		}
-		resp, err := cl.send(ctx, http.MethodGet, "/invoices/"+url.PathEscape(args[0])+"/"+form+"?lang="+url.QueryEscape(lang), nil, nil)
+		resp, err := cl.send(ctx, http.MethodGet, "/api/v1/invoices/"+url.PathEscape(args[0])+"/"+form+"?lang="+url.QueryEscape(lang), nil, nil)
 		if err != nil {
 			return err
 		}
