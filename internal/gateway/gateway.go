@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"maas/internal/inference"
+	"maas/internal/platform/cache"
 	"maas/internal/platform/clock"
 	"maas/internal/platform/fault"
 	"maas/internal/platform/h1"
@@ -27,16 +28,22 @@ type Config struct {
 	BodyLimit int64    `yaml:"body_limit" doc:"Largest request body in bytes"`
 	Origins   []string `yaml:"origins" doc:"Origins besides our own that may open a WebSocket, as scheme://host[:port]"`
 
+	LimitsAway  string `yaml:"limits_away" doc:"When the shared counters of limits were away for a minute: share (each gateway goes on with its part of every limit) or closed (calls with limits are refused)."`
 	OnExhausted string `yaml:"on_exhausted" doc:"What happens to a running stream whose budget is used up: finish, or cut (it ends with an error event)."`
 }
 
 // Defaults returns the configuration of a fresh installation.
-func Defaults() Config { return Config{BodyLimit: 16 << 20, OnExhausted: "finish"} }
+func Defaults() Config {
+	return Config{BodyLimit: 16 << 20, OnExhausted: "finish", LimitsAway: "share"}
+}
 
 // Validate lists everything that is wrong.
 func (c Config) Validate() []fault.Field {
 	if c.BodyLimit < 1<<10 || c.BodyLimit > 1<<30 {
 		return []fault.Field{{Name: "gateway.body_limit", Code: "out_of_range", Message: "must be 1 KiB to 1 GiB"}}
+	}
+	if c.LimitsAway != "share" && c.LimitsAway != "closed" {
+		return []fault.Field{{Name: "gateway.limits_away", Code: "not_in_list", Message: "must be share or closed"}}
 	}
 	if c.OnExhausted != "finish" && c.OnExhausted != "cut" {
 		return []fault.Field{{Name: "gateway.on_exhausted", Code: "not_in_list", Message: "must be finish or cut"}}
@@ -52,6 +59,7 @@ type Deps struct {
 	Verifier *user.Verifier        // of this process; somebody else runs it
 	Users    user.API              // takes usage and tickets: the local service or a client
 	Router   *inference.Router     // of this process; somebody else feeds it
+	Cache    cache.Cache           // counts limits of several gateways together; nil or not shared: this process counts alone
 	Upstream netguard.Policy       // which TCP addresses engines may have: inference.Config.Upstream.Policy()
 	Dir      string                // folder of its own: <data>/gateway; holds the usage journal
 	Config   Config

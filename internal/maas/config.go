@@ -34,6 +34,7 @@ type Config struct {
 	TLS       TLS              `yaml:"tls"`
 	Database  Database         `yaml:"database"`
 	Objects   Objects          `yaml:"objects"`
+	Cache     string           `yaml:"cache" doc:"Where limits of several gateways are counted together: memory: (each process alone) or redis://[:password@]host:port[/database]." secret:"true"`
 	Seal      Seal             `yaml:"seal"`
 	RPC       RPC              `yaml:"rpc"`
 	Jobs      Jobs             `yaml:"jobs"`
@@ -90,7 +91,7 @@ type Jobs struct {
 func Defaults() Config {
 	return Config{
 		Data: "./data", Listen: "127.0.0.1:8080", Services: []string{"all"}, Drain: 30 * time.Second,
-		Rate: 3000, Database: Database{Sync: "full", RLS: "auto"}, Jobs: Jobs{Net: 4, Maintenance: 1}, Telemetry: telemetry.Defaults(),
+		Rate: 3000, Cache: "memory:", Database: Database{Sync: "full", RLS: "auto"}, Jobs: Jobs{Net: 4, Maintenance: 1}, Telemetry: telemetry.Defaults(),
 		User: user.Defaults(), Model: model.Defaults(), Inference: inference.Defaults(), Gateway: gateway.Defaults(), Native: native.Defaults(),
 	}
 }

@@ -216,7 +216,7 @@ func (p *Process) startGateway(context.Context) error {
 		return err
 	}
 	g, err := gateway.New(gateway.Deps{
-		Log: p.tel.Log, Now: p.opt.Now, Metrics: p.tel.Registry, Verifier: p.verifier, Users: users, Router: router, Dir: filepath.Join(p.config.Data, "gateway"), Config: p.config.Gateway, Upstream: p.config.Inference.Upstream.Policy(),
+		Log: p.tel.Log, Now: p.opt.Now, Metrics: p.tel.Registry, Verifier: p.verifier, Cache: p.cache, Users: users, Router: router, Dir: filepath.Join(p.config.Data, "gateway"), Config: p.config.Gateway, Upstream: p.config.Inference.Upstream.Policy(),
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"maas/internal/platform/cache"
 	"maas/internal/platform/clock"
 	"maas/internal/platform/db"
 	"maas/internal/platform/event"
@@ -59,6 +60,7 @@ type Process struct {
 	server   *web.Server
 	verifier *user.Verifier
 	services services
+	cache    cache.Cache
 	loops    []loop
 	listener net.Listener
 	stop     context.CancelFunc
@@ -110,6 +112,9 @@ func (p *Process) open(ctx context.Context) (err error) {
 		}
 	}
 	if p.objects, err = object.Open(ctx, object.Config{URL: p.config.Objects.URL, MinFree: p.config.Objects.MinFree}); err != nil {
+		return err
+	}
+	if p.cache, err = cache.Open(ctx, p.config.Cache); err != nil {
 		return err
 	}
 	if p.seal, err = seal.Open(ctx, seal.Config{Keys: p.config.Seal.Keys}, p.db); err != nil {
@@ -214,6 +219,9 @@ func (p *Process) close() error {
 	var errs []error
 	if p.listener != nil {
 		_ = p.listener.Close() // closed by the server already in the normal case
+	}
+	if p.cache != nil {
+		errs = append(errs, p.cache.Close())
 	}
 	if p.objects != nil {
 		errs = append(errs, p.objects.Close())

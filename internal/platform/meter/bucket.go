@@ -48,6 +48,8 @@ type Bucket struct {
 type counter struct {
 	tat  atomic.Int64 // theoretical arrival time, ns
 	used atomic.Int64 // slots taken
+
+	remote *remote // nil: the limit holds in this process alone
 }
 
 func newBucket(l Limit, w *counter) *Bucket {
@@ -101,6 +103,11 @@ func (b *Bucket) take(now, n int64) (wait int64) {
 
 // force charges n units whatever the bucket holds: they were consumed already.
 func (b *Bucket) force(now, n int64) {
+	if r := b.word.remote; r != nil {
+		r.taken.Add(n)
+		r.left.Add(-n) // paid off by the next question
+		return
+	}
 	c := b.cost(n)
 	for {
 		old := b.word.tat.Load()
@@ -111,7 +118,13 @@ func (b *Bucket) force(now, n int64) {
 }
 
 // give takes n units back that were charged and not used.
-func (b *Bucket) give(n int64) { b.word.tat.Add(-b.cost(n)) }
+func (b *Bucket) give(n int64) {
+	if r := b.word.remote; r != nil {
+		r.left.Add(n)
+		return
+	}
+	b.word.tat.Add(-b.cost(n))
+}
 
 // enter takes a slot of a limit of concurrent calls; leave frees it.
 func (b *Bucket) enter() bool {
@@ -125,9 +138,10 @@ func (b *Bucket) enter() bool {
 func (b *Bucket) leave() { b.word.used.Add(-1) }
 
 // take charges one limit with its part of an ask; nil = it passes.
-func (m *Meter) take(_ context.Context, b *Bucket, now int64, a *Ask) *Refusal {
+func (m *Meter) take(ctx context.Context, b *Bucket, now int64, a *Ask) *Refusal {
+	r := b.word.remote
 	if b.Unit == Concurrent {
-		if b.enter() {
+		if r == nil && b.enter() || r != nil && m.enterShared(ctx, b, r, now) {
 			return nil
 		}
 		return &Refusal{Reason: TooMany, Kind: b.Kind, ID: b.ID, Unit: b.Unit, Limit: b.Limit.Limit, Wait: time.Second}
@@ -136,8 +150,11 @@ func (m *Meter) take(_ context.Context, b *Bucket, now int64, a *Ask) *Refusal {
 	if n > b.Limit.Limit {
 		return &Refusal{Reason: OverLimit, Kind: b.Kind, ID: b.ID, Unit: b.Unit, Limit: b.Limit.Limit}
 	}
+	if r != nil {
+		return m.takeShared(ctx, b, r, now, n)
+	}
 	if wait := b.take(now, n); wait > 0 {
-		return &Refusal{Reason: RateLimited, Kind: b.Kind, ID: b.ID, Unit: b.Unit, Limit: b.Limit.Limit, Wait: time.Duration(wait)}
+		return limited(b, wait)
 	}
 	return nil
 }
@@ -171,6 +188,10 @@ func Tightest(now int64, unit Unit, lists ...[]*Bucket) (s Standing, ok bool) {
 }
 
 func (b *Bucket) standing(now int64) Standing {
+	if r := b.word.remote; r != nil {
+		left := min(max(r.left.Load(), 0)+r.global.Load(), b.units())
+		return Standing{b.Limit.Limit, left, time.Duration(b.cost(b.units() - left))}
+	}
 	behind := max(b.word.tat.Load()-now, 0)
 	hi, lo := bits.Mul64(uint64(max(b.burst-behind, 0)), uint64(b.Limit.Limit)) //nolint:gosec // not negative
 	left := int64(0)

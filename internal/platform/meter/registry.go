@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"maas/internal/platform/cache"
 )
 
 // Options of a Meter.
@@ -21,6 +23,8 @@ type Options struct {
 	Epoch   int64                 // start of this node
 	Log     *slog.Logger          // nil: none
 	Metrics prometheus.Registerer // nil: none
+	Cache   cache.Cache           // counts the limits of all processes together; nil: each alone
+	Closed  bool                  // refuse calls with limits when the cache was away for a minute, instead of going on with this process's share
 	Clock   func() int64          // ns that never go back; nil: the process's
 	Wall    func() time.Time      // for the ends of budget windows; nil: time.Now
 }
@@ -45,6 +49,7 @@ type Meter struct {
 	leasing, returning atomic.Bool
 	looked             int64 // of Tick
 	retiring           pools
+	shared             shared
 
 	mu       sync.RWMutex
 	counters map[string]*counter
@@ -58,6 +63,8 @@ type meterMetrics struct {
 	granted, refused, returned, lost prometheus.Counter
 	wait                             prometheus.Histogram
 	failing                          prometheus.Gauge
+	cacheCalls                       prometheus.Counter
+	cacheAway                        prometheus.Gauge
 }
 
 // New makes a Meter. Run must be called.
@@ -67,6 +74,7 @@ func New(o Options) *Meter {
 		grantor: o.Grantor, node: o.Node, epoch: o.Epoch, log: o.Log, clock: o.Clock, wall: o.Wall,
 		counters: map[string]*counter{}, targets: map[string]*target{},
 	}
+	m.shared.cache, m.shared.closed = o.Cache, o.Closed
 	if m.grantor == nil {
 		m.grantor = noGrantor{}
 	}
@@ -92,17 +100,19 @@ func newMeterMetrics(m *Meter, r prometheus.Registerer) meterMetrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "maas_meter_" + name, Help: help})
 	}
 	x := meterMetrics{
-		granted:  count("lease_granted_total", "Leases of wallets and budgets that this node got."),
-		refused:  count("lease_refused_total", "Leases that were refused: the wallet or budget has nothing left."),
-		returned: count("lease_returned_total", "Leases given back."),
-		lost:     count("lease_lost_total", "Leases that the grantor had closed before this node gave them back."),
-		wait:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "maas_meter_lease_wait_seconds", Help: "Time of a question for leases.", Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}),
-		failing:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "maas_meter_grantor_away", Help: "1 while the user service does not answer questions for leases."}),
+		granted:    count("lease_granted_total", "Leases of wallets and budgets that this node got."),
+		refused:    count("lease_refused_total", "Leases that were refused: the wallet or budget has nothing left."),
+		returned:   count("lease_returned_total", "Leases given back."),
+		lost:       count("lease_lost_total", "Leases that the grantor had closed before this node gave them back."),
+		wait:       prometheus.NewHistogram(prometheus.HistogramOpts{Name: "maas_meter_lease_wait_seconds", Help: "Time of a question for leases.", Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}),
+		cacheCalls: count("cache_calls_total", "Questions to the shared counters."),
+		cacheAway:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "maas_meter_cache_away", Help: "1 while the shared counters do not answer: limits are applied by shares."}),
+		failing:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "maas_meter_grantor_away", Help: "1 while the user service does not answer questions for leases."}),
 	}
 	if r == nil {
 		return x
 	}
-	r.MustRegister(x.granted, x.refused, x.returned, x.lost, x.wait, x.failing,
+	r.MustRegister(x.granted, x.refused, x.returned, x.lost, x.wait, x.failing, x.cacheCalls, x.cacheAway,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "maas_meter_open_tickets", Help: "Admitted calls that are not settled yet."}, func() float64 { return float64(m.open.Load()) }))
 	return x
 }
@@ -128,8 +138,15 @@ func (m *Meter) Bucket(l Limit) *Bucket {
 	if w == nil {
 		w = &counter{}
 		m.counters[key] = w
+		if m.shared.cache != nil && l.Limit <= sharedMost {
+			m.remoteOf(key, w)
+		}
 	}
-	return newBucket(l, w)
+	b := newBucket(l, w)
+	if w.remote != nil {
+		w.remote.bucket.Store(b)
+	}
+	return b
 }
 
 // Budget returns the budget of a target. What is leased of it is one for all subjects that pass it.
@@ -213,6 +230,12 @@ func (m *Meter) State() State {
 	s := State{Shared: "none", Grantor: "ok", Open: m.open.Load(), Unsettled: m.unsettled.Load()}
 	if m.away.Load() != 0 {
 		s.Grantor = "away"
+	}
+	if m.shared.cache != nil {
+		s.Shared = "redis"
+		if m.shared.away.Load() != 0 {
+			s.Shared = "away"
+		}
 	}
 	return s
 }

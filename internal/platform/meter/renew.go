@@ -196,6 +196,7 @@ func (m *Meter) Run(ctx context.Context) error {
 			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseCall)
 			defer cancel()
 			m.returnAll(end)
+			m.leaveShared(end)
 			return nil
 		case <-t.C:
 		}
@@ -208,6 +209,7 @@ func (m *Meter) Tick(ctx context.Context) {
 	now := m.Now()
 	m.renewDue(ctx, now)
 	m.returnRetired(ctx)
+	m.tickShared(ctx, now)
 }
 
 // renewDue sends one call for all targets that want more and, once a second, all leases that grow old; and retires the pools that nobody uses.
