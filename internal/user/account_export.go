@@ -276,11 +276,14 @@ func (s *Service) sweepExports(ctx context.Context, before time.Time) error {
 }
 
 // EraseAccount removes the caller from every organisation and erases who they are: name, address, ways to sign in, sessions, exports; keys are revoked. Usage keeps the bare id. ErrLastOwner where they are the
-// only owner.
-func (s *Service) EraseAccount(ctx context.Context, password string, d Device) error {
+// only owner; address, where given, must be the account's own.
+func (s *Service) EraseAccount(ctx context.Context, password, address string, d Device) error {
 	u, err := s.confirm(ctx, password, d)
 	if err != nil {
 		return err
+	}
+	if address != "" && emailKey(address) != emailKey(u.Email) {
+		return ErrInvalidUser.WithFields(fault.Field{Name: "body.confirm", Code: "pattern", Message: "is not the address of this account"})
 	}
 	now := s.Now()
 	err = s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {

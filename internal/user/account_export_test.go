@@ -79,7 +79,7 @@ func TestAccountExport(t *testing.T) {
 func TestAccountErase(t *testing.T) {
 	eachTown(t, nil, func(t *testing.T, w *town) {
 		owner, tok := w.owner(t)
-		require.ErrorIs(t, w.EraseAccount(owner, ownerPass, home), ErrLastOwner)
+		require.ErrorIs(t, w.EraseAccount(owner, ownerPass, "", home), ErrLastOwner)
 		dev, u := w.as(t, owner, Developer)
 		k, err := w.MakeKey(dev, NewKey{Name: "mine"})
 		require.NoError(t, err)
@@ -91,8 +91,9 @@ func TestAccountErase(t *testing.T) {
 		_, _, err = w.ExportAccount(dev)
 		require.NoError(t, err)
 		w.settled(t)
-		require.ErrorIs(t, w.EraseAccount(dev, "wrong wrong", home), ErrBadCredentials)
-		require.NoError(t, w.EraseAccount(dev, "long enough 123", home))
+		require.ErrorIs(t, w.EraseAccount(dev, "wrong wrong", "", home), ErrBadCredentials)
+		require.ErrorIs(t, w.EraseAccount(dev, "long enough 123", ownerMail, home), ErrInvalidUser)
+		require.NoError(t, w.EraseAccount(dev, "long enough 123", u.Email, home))
 		require.ErrorIs(t, w.signIn(t, u.Email, "long enough 123"), ErrBadCredentials)
 		require.Error(t, w.refused(t, k.Secret))
 		_, err = w.User(owner, u.ID)

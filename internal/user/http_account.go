@@ -22,13 +22,20 @@ func (s *Service) accountRoutes(api web.API, mux *web.Mux) {
 		return exportList{Items: list}, err
 	})
 	mux.Handle(http.MethodGet, "/users/me/exports/{id}", "user_me_export_get", web.SignedIn, http.HandlerFunc(s.httpExportFile))
-	web.Post(api, "/users/me/erase", "user_me_erase", web.SignedIn, http.StatusNoContent, func(ctx context.Context, in *confirmIn) (web.None, error) {
-		err := s.EraseAccount(ctx, in.Body.Password, device(ctx))
+	web.Post(api, "/users/me/erase", "user_me_erase", web.SignedIn, http.StatusNoContent, func(ctx context.Context, in *eraseIn) (web.None, error) {
+		err := s.EraseAccount(ctx, in.Body.Password, in.Body.Confirm, device(ctx))
 		if err == nil {
 			s.dropCookie(ctx)
 		}
 		return web.None{}, err
 	})
+}
+
+type eraseIn struct {
+	Body struct {
+		Password string `json:"password,omitempty" maxLength:"1024" doc:"Empty for people without one, whose sign-in must be recent"`
+		Confirm  string `json:"confirm,omitempty" maxLength:"254" doc:"The account's own address: a guard against a slip"`
+	}
 }
 
 type exportStarted struct {
