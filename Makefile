@@ -7,7 +7,7 @@ DATA     ?= ./data
 LISTEN   ?= 127.0.0.1:8080
 .DEFAULT_GOAL := help
 
-.PHONY: help run build web test quick check race fuzz bench lint gen e2e clients parity deps release clean
+.PHONY: help run build web test quick check race fuzz bench lint gen e2e clients soak-faults parity deps release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ gen: ## rewrite golden files: API document, reference pages, kernels, TypeScript
 
 e2e: web build ## the real binary in a real browser
 	cd web && MAAS_BIN=../bin/maas npm run e2e
+
+soak-faults: build ## ten minutes of breaking upstreams against the built binary: answers, bills, memory (SOAK=20s for less)
+	go run ./bench/faults -bin bin/maas -time $(or $(SOAK),10m)
 
 clients: build ## stock OpenAI clients against the real binary
 	@sh scripts/clients.sh

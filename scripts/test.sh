@@ -23,6 +23,9 @@ go version -m bin/maas | grep -q 'CGO_ENABLED=0'
 step "unit, service, scenario and client tests"
 go test $(go list ./... | grep -v /test/parity)
 
+step "breaking upstreams"
+go run ./bench/faults -bin bin/maas -time "${SOAK:-20s}" -n 8
+
 step "parity with llama.cpp"
 go test -count=1 ./test/parity/...
 

@@ -129,7 +129,9 @@ func (a *app) routeCreateCmd() *cobra.Command {
 		if err := cl.do(ctx, http.MethodPost, "/inference/routes", body, &r); err != nil {
 			return err
 		}
-		return a.print(r, func(w io.Writer) { fmt.Fprintf(w, "Made the route %s (%s).\nNext: maas route test %s; maas chat %s\n", r.Name, r.ID, r.Name, r.Name) })
+		return a.print(r, func(w io.Writer) {
+			fmt.Fprintf(w, "Made the route %s (%s).\nNext: maas route test %s; maas chat %s\n", r.Name, r.ID, r.Name, r.Name)
+		})
 	})
 	return c
 }

@@ -115,8 +115,9 @@ func TestFaultsBeforeTheFirstByteFallBack(t *testing.T) {
 	both := []string{"reset", "close", "garbage", "endless-head", "interim-flood", "half-head", "two-lengths", "429", "500", "502", "503", "529", "401", "404", "die-after-head", "end-after-head", "half-first", "error-first",
 		"error-told", "garbage-events", "bad-chunk", "error-200", "html", "empty", "long-length"}
 	cases := map[string][]string{"": both, streamed: both}
-	cases[""] = append(cases[""], "die-mid", "close-mid")                                                // half of a body is no byte for the client
+	cases[""] = append(cases[""], "die-mid", "close-mid", "error-mid", "half-event")                     // half of a body is no byte for the client
 	cases[streamed] = append(cases[streamed], "hang", "trickle-head", "hang-after-head", "short-length") // a whole answer that timed out is not asked for again
+	names := map[string]string{}                                                                         // by request id
 	for more, faults := range cases {
 		for _, fault := range faults {
 			f.fresh()
@@ -129,14 +130,17 @@ func TestFaultsBeforeTheFirstByteFallBack(t *testing.T) {
 			require.NotContains(t, res.body, "10.1.2.3")
 			require.Equal(t, more != "", strings.HasSuffix(res.body, "data: [DONE]\n\n"), "%s: %q", name, res.body)
 			require.Contains(t, res.body, `"model":"fast"`)
-			u := f.booked(res.rid)
-			require.Equal(t, "done", u.End, name)
-			require.Equal(t, "upstream", u.Source, name)
-			require.Equal(t, int64(4), u.CompletionTokens, name)
-			require.Equal(t, int64(faulty.Prompt), u.PromptTokens, name)
-			require.Equal(t, 2, u.Attempts, name)
-			require.Equal(t, "dep_b", u.DeploymentID, name)
+			names[res.rid] = name
 		}
+	}
+	for rid, name := range names {
+		u := f.booked(rid)
+		require.Equal(t, "done", u.End, name)
+		require.Equal(t, "upstream", u.Source, name)
+		require.Equal(t, int64(4), u.CompletionTokens, name)
+		require.Equal(t, int64(faulty.Prompt), u.PromptTokens, name)
+		require.Equal(t, 2, u.Attempts, name)
+		require.Equal(t, "dep_b", u.DeploymentID, name)
 	}
 	f.released(t)
 }

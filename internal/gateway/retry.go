@@ -213,6 +213,17 @@ func (c *call) attempt(a *inference.Attempt) (v verdict) {
 	return v
 }
 
+// oneObject reports that a whole answer is one JSON object and nothing else. One that is cut, or has something else's bytes inside, must not reach the client: another engine may still answer.
+func oneObject(b []byte) bool {
+	s := scanner{b: b}
+	s.space()
+	if s.i >= len(b) || b[s.i] != '{' || s.value(0) != nil {
+		return false
+	}
+	s.space()
+	return s.i == len(b)
+}
+
 // noEvents reports that an answer to a request for a stream is none: an error object or a page of some proxy, under a status that says success.
 func noEvents(contentType string) bool {
 	kind, _, _ := strings.Cut(contentType, ";")

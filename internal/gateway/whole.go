@@ -63,7 +63,7 @@ func (c *call) wholeEnd(rename string) (*fault.Error, bool) {
 		c.row.End = user.EndUpstreamError
 		return readRefusal(500, "", body).fault(), true
 	}
-	if t := bytes.TrimLeft(body, " \t\r\n"); len(t) == 0 || t[0] != '{' {
+	if !oneObject(body) {
 		c.row.End = user.EndUpstreamError
 		return ErrUpstreamProtocol, true
 	}
