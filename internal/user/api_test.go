@@ -11,6 +11,7 @@ import (
 	"maas/internal/platform/auth"
 	"maas/internal/platform/fault"
 	"maas/internal/platform/id"
+	"maas/internal/platform/meter"
 	"maas/internal/platform/rpc"
 )
 
@@ -36,6 +37,7 @@ func TestAPI(t *testing.T) {
 		require.NoError(t, err)
 		return text
 	}
+	wallet := w.limitedWallet(t, owner)
 	answers := map[string]map[string]any{}
 	for name, api := range map[string]API{"local": w.Service, "remote": NewClient(c)} {
 		got := map[string]any{}
@@ -70,11 +72,19 @@ func TestAPI(t *testing.T) {
 		b.Rows[0].RequestID = id.New("req")
 		say("record other rows", nil, api.Record(t.Context(), b))
 		say("record nothing of nobody", nil, api.Record(t.Context(), Batch{}))
+		asks := []meter.LeaseAsk{{ID: name, Node: name, Target: wallet, Need: 5, Want: 5}, {ID: name + "2", Node: name, Target: "bud_none", Need: 1, Want: 1}}
+		lent, err := api.Lease(t.Context(), asks)
+		require.NoError(t, err)
+		say("lease", []any{lent[0].Amount, lent[0].Unlimited, lent[0].ExpiresAt, lent[1].Unlimited}, err)
+		say("return", nil, api.Return(t.Context(), []meter.LeaseReturn{{LeaseID: lent[0].LeaseID, Unused: 5}, {LeaseID: "lse_none"}}))
+		_, err = api.Lease(t.Context(), []meter.LeaseAsk{{ID: "x"}})
+		say("lease of nothing", nil, err)
 		answers[name] = got
 	}
 	require.Empty(t, cmp.Diff(answers["local"], answers["remote"]))
 	require.Equal(t, "user.invalid_key", answers["remote"]["no key"])
 	require.Equal(t, "user.session_expired", answers["remote"]["no session"])
+	require.Equal(t, "user.lease", answers["remote"]["lease of nothing"])
 	require.Equal(t, "user.bad_ticket", answers["remote"]["ticket again"])
 	require.Equal(t, "user.usage_batch_reused", answers["remote"]["record other rows"])
 	p, ok := answers["remote"]["session"].(auth.Principal)

@@ -445,3 +445,14 @@ func TestBudgetOfEachSubject(t *testing.T) {
 		b.sound(t)
 	})
 }
+
+// limitedWallet is the wallet of a tenant with a little money that refuses when it is used up.
+func (w *world) limitedWallet(t *testing.T, owner context.Context) string {
+	t.Helper()
+	mode := Prepaid
+	wal, err := w.SetWallet(owner, "", WalletPatch{Mode: &mode}, func(Wallet) error { return nil })
+	require.NoError(t, err)
+	_, err = w.Post(owner, wal.ID, ledger.TopUp, Posting{AmountMicro: 1000, Reference: "first"})
+	require.NoError(t, err)
+	return wal.ID
+}
