@@ -72,6 +72,7 @@ func (e DeploymentDeleted) Key() string { return e.Deployment }
 
 // Events subscribes the service: a version that became usable lets the deployments try again that waited for it.
 func (s *Service) Events(r *event.Registry) {
+	s.purgeEvents(r)
 	event.Subscribe(r, "inference.versions", func(ctx context.Context, tx *db.Tx, e model.VersionReady) error {
 		list, err := s.store.ofVersion(ctx, tx, auth.Tenant(ctx), e.VersionID)
 		if err != nil {

@@ -201,6 +201,7 @@ func (p *Process) startInference(context.Context) error {
 	}
 	s.Routes(p.server.API(), p.server.Mux())
 	s.Serve(p.calls)
+	s.Jobs(p.jobs)
 	s.Events(p.events)
 	p.loops = append(p.loops, loop{"inference", s.Run})
 	return nil

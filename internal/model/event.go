@@ -53,6 +53,7 @@ func (e RepoDeleted) Key() string { return e.ModelID }
 
 // Events subscribes this service: folders of deleted versions are removed from the cache of this machine.
 func (s *Service) Events(r *event.Registry) {
+	s.purgeEvents(r)
 	event.Subscribe(r, "model.cache", func(_ context.Context, tx *db.Tx, e RepoDeleted) error {
 		tx.After(func() {
 			for _, v := range e.Versions {

@@ -23,6 +23,7 @@ var Collect = job.Kind[struct{}]{Name: "model.gc", Lane: "maintenance", MaxAttem
 // Jobs registers the work of this service.
 func (s *Service) Jobs(r *job.Registry) {
 	s.uploads.Jobs(r)
+	job.Handle(r, purge, func(ctx context.Context, run *job.Run, _ struct{}) error { return s.purge(ctx, run) })
 	job.Handle(r, Validate, func(ctx context.Context, run *job.Run, p validateArgs) error {
 		err := s.validate(ctx, run.Commit, p.Version, func(done, total int64) { run.Progress(done, total, "bytes", "") })
 		switch {

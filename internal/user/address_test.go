@@ -1,13 +1,16 @@
 package user
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"maas/internal/platform/auth"
+	"maas/internal/platform/db"
 )
 
 // asked is a request with a credential from an address.
@@ -86,5 +89,45 @@ func TestRotationOverlaps(t *testing.T) {
 		require.ErrorIs(t, w.refused(t, third.Secret), ErrKeyRevoked)
 		_, err = w.RotateKey(owner, k.ID, 0)
 		require.ErrorIs(t, err, ErrKeyClosed)
+	})
+}
+
+// A process that heard nothing for a while reads everything anew: what was deleted meanwhile could not be told.
+func TestVerifierForgetsWhatIsGone(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		owner, tok := w.owner(t)
+		k, err := w.MakeKey(owner, NewKey{Name: "k"})
+		require.NoError(t, err)
+		stays, err := w.MakeKey(owner, NewKey{Name: "k"})
+		require.NoError(t, err)
+		far := NewVerifier(w.Service, w.clock, discard)
+		require.NoError(t, far.Refresh(t.Context()))
+		check := func(text string) error {
+			c, err := far.Credential(t.Context(), text)
+			if err == nil {
+				_, err = c.Check(w.clock())
+			}
+			return err
+		}
+		for _, text := range []string{k.Secret, stays.Secret, tok.Access} {
+			require.NoError(t, check(text))
+		}
+		require.NoError(t, w.across().Tx(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			for _, text := range []string{`DELETE FROM user_key WHERE id = '` + k.ID + `'`, `DELETE FROM user_refresh WHERE session_id <> ''`, `DELETE FROM user_session WHERE id <> ''`} {
+				if _, err := tx.Exec(ctx, text); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		require.NoError(t, far.Refresh(t.Context()))
+		require.NoError(t, check(k.Secret), "within the gap nothing is told")
+		w.mu.Lock()
+		w.now = w.now.Add(6 * time.Second)
+		w.mu.Unlock()
+		require.NoError(t, far.Refresh(t.Context()))
+		require.ErrorIs(t, check(k.Secret), ErrKeyRevoked)
+		require.NoError(t, check(stays.Secret))
+		require.Error(t, check(tok.Access))
 	})
 }

@@ -35,7 +35,7 @@ func (s *Service) Routes(api web.API, mux *web.Mux) {
 	s.keyRoutes(api)
 	s.limitRoutes(api)
 	s.moneyRoutes(api, mux)
-	s.tenantRoutes(api)
+	s.tenantRoutes(api, mux)
 	s.projectRoutes(api)
 	s.inviteRoutes(api)
 }

@@ -2,13 +2,15 @@ package user
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"strconv"
 
 	"maas/internal/platform/page"
 	"maas/internal/platform/web"
 )
 
-func (s *Service) tenantRoutes(api web.API) {
+func (s *Service) tenantRoutes(api web.API, mux *web.Mux) {
 	web.Get(api, "/auth/tenants", "user_tenant_mine", web.SignedIn, http.StatusOK, s.httpMyTenants)
 	web.Post(api, "/auth/switch", "user_tenant_switch", web.SignedIn, http.StatusOK, s.httpSwitch)
 	web.Get(api, "/tenants/current", "user_tenant_current", "tenant:read", http.StatusOK, s.httpCurrentTenant)
@@ -19,6 +21,14 @@ func (s *Service) tenantRoutes(api web.API) {
 	web.Patch(api, "/tenants/{id}", "user_tenant_update", "platform:write", http.StatusOK, s.httpUpdateTenant)
 	web.Post(api, "/tenants/{id}/suspend", "user_tenant_suspend", "platform:write", http.StatusOK, func(ctx context.Context, in *idIn) (TenantDetail, error) { return s.SuspendTenant(ctx, in.ID) })
 	web.Post(api, "/tenants/{id}/activate", "user_tenant_activate", "platform:write", http.StatusOK, func(ctx context.Context, in *idIn) (TenantDetail, error) { return s.ActivateTenant(ctx, in.ID) })
+	web.Delete(api, "/tenants/{id}", "user_tenant_delete", "platform:write", http.StatusAccepted, func(ctx context.Context, in *idIn) (TenantJob, error) { return s.PurgeTenant(ctx, in.ID) })
+	web.Post(api, "/tenants/{id}/purge", "user_tenant_purge", "platform:write", http.StatusAccepted, func(ctx context.Context, in *idIn) (TenantJob, error) { return s.PurgeTenant(ctx, in.ID) })
+	web.Post(api, "/tenants/{id}/export", "user_tenant_export", "platform:write", http.StatusAccepted, func(ctx context.Context, in *idIn) (TenantJob, error) { return s.ExportTenant(ctx, in.ID) })
+	mux.Handle(http.MethodGet, "/tenants/{id}/export", "user_tenant_download", "platform:write", http.HandlerFunc(s.httpTenantExport))
+	web.Post(api, "/tenants/current/export", "user_tenant_export_own", "tenant:delete", http.StatusAccepted, func(ctx context.Context, _ *struct{}) (TenantJob, error) {
+		return s.ExportTenant(ctx, principal(ctx).TenantID)
+	})
+	mux.Handle(http.MethodGet, "/tenants/current/export", "user_tenant_download_own", "tenant:delete", http.HandlerFunc(s.httpTenantExport))
 
 	web.Get(api, "/members", "user_member_list", "user:read", http.StatusOK, s.httpMembers)
 	web.Get(api, "/members/{id}", "user_member_get", "user:read", http.StatusOK, func(ctx context.Context, in *idIn) (Member, error) { return s.Member(ctx, in.ID) })
@@ -168,4 +178,24 @@ func (s *Service) httpMakeGrant(ctx context.Context, in *struct{ Body NewGrant }
 		web.SetHeader(ctx, "Location", web.Prefix+"/grants/"+g.ID)
 	}
 	return g, err
+}
+
+// httpTenantExport sends the last export of an organisation: of the named one, or of the caller's.
+func (s *Service) httpTenantExport(w http.ResponseWriter, r *http.Request) {
+	tid := r.PathValue("id")
+	if tid == "" {
+		tid = principal(r.Context()).TenantID
+	}
+	f, size, err := s.OpenExport(r.Context(), tid)
+	if err != nil {
+		web.WriteProblem(w, r, err)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	h := w.Header()
+	h.Set("Content-Type", "application/zip")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	h.Set("Content-Disposition", `attachment; filename="organisation.zip"`)
+	h.Set("Cache-Control", "no-store")
+	_, _ = io.Copy(w, f) // the client is gone: nothing left to do
 }

@@ -53,6 +53,7 @@ var mailJob = job.Kind[letterJob]{Name: "user.mail", Lane: "net", MaxAttempts: 8
 // Jobs registers the service's background work.
 func (s *Service) Jobs(r *job.Registry) {
 	s.accountJobs(r)
+	s.tenantJobs(r)
 	job.Handle(r, mailJob, func(ctx context.Context, _ *job.Run, l letterJob) error { return s.sendLetter(ctx, l) })
 	s.ledgerJobs(r)
 }

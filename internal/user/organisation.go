@@ -119,7 +119,7 @@ func (s *Service) CreateTenant(ctx context.Context, n NewTenant) (TenantDetail, 
 			t.Role, t.Members = string(Owner), 1
 		} else {
 			var err error
-			if made, err = s.makeInvitation(ctx, tx, Tenant{ID: t.ID, Name: t.Name}, Invitation{Email: n.OwnerEmail, Role: Owner, ExpiresAt: now.Add(invitationLife)}); err != nil {
+			if made, err = s.makeInvitation(ctx, tx, Tenant{ID: t.ID, Name: t.Name}, Invitation{Email: n.OwnerEmail, Role: Owner, InvitedBy: p.UserID, ExpiresAt: now.Add(invitationLife)}); err != nil {
 				return err
 			}
 		}

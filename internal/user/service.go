@@ -186,7 +186,7 @@ func (s *Service) Run(ctx context.Context) error {
 				if err := s.dropUnproven(ctx); err != nil && ctx.Err() == nil {
 					s.Log.ErrorContext(ctx, "drop registrations that nobody confirmed", "error", err)
 				}
-				if err := s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error { return prune(ctx, tx, s.Now()) }); err != nil && ctx.Err() == nil {
+				if err := errors.Join(s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error { return prune(ctx, tx, s.Now()) }), s.pruneExports(ctx)); err != nil && ctx.Err() == nil {
 					s.Log.ErrorContext(ctx, "prune sessions", "error", err)
 				}
 			}

@@ -136,6 +136,9 @@ func useToken(ctx context.Context, tx *db.Tx, hash, kind string, now time.Time) 
 
 // prune drops what nobody can use any more: one-time tokens, refresh tokens and sessions long past.
 func prune(ctx context.Context, tx *db.Tx, now time.Time) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM user_key_secret WHERE until < $1`, db.Micro(now.Add(-24*time.Hour))); err != nil {
+		return err
+	}
 	if _, err := tx.Exec(ctx, `DELETE FROM user_token WHERE expires_at < $1`, db.Micro(now.Add(-time.Hour))); err != nil {
 		return err
 	}

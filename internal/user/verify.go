@@ -28,6 +28,7 @@ import (
 const (
 	pollEvery    = 400 * time.Millisecond // a revoked key is refused within this plus one query
 	staleMax     = 15 * time.Minute       // without news for this long every credential is refused
+	gapMost      = 5 * time.Second        // after a longer silence everything is read anew: rows of purged organisations may be gone for good
 	negativeKeep = 30 * time.Second       // an unknown key is not asked for again before
 	negativeMost = 100_000
 	lookupRate   = 50 // questions about unknown keys per second
@@ -170,20 +171,58 @@ func (v *Verifier) Run(ctx context.Context) error {
 func (v *Verifier) Refresh(ctx context.Context) error {
 	v.poll.Lock()
 	defer v.poll.Unlock()
+	var seen map[[32]byte]struct{} // keys that exist, when all are read anew
+	since := v.version
+	if since != 0 && v.now().UnixNano()-v.fresh.Load() > int64(gapMost) {
+		since, seen = 0, map[[32]byte]struct{}{}
+	}
 	for {
-		first := v.version == 0
-		c, err := v.api.Changes(ctx, v.version)
+		first := since == 0
+		c, err := v.api.Changes(ctx, since)
 		if err != nil {
 			return err
 		}
 		if err := v.apply(ctx, c, first); err != nil {
 			return err
 		}
-		v.version = c.Version
+		since = c.Version
+		if seen != nil {
+			for _, k := range c.Keys {
+				if h, ok := keyHash(k.Hash); ok {
+					seen[h] = struct{}{}
+				}
+			}
+			if c.More {
+				continue // half of it is no news
+			}
+			v.forget(seen)
+			seen = nil
+		}
+		v.version = since
 		v.setup.Store(c.Setup)
 		v.fresh.Store(v.now().UnixNano())
 		if !c.More {
 			return nil
+		}
+	}
+}
+
+// forget ends the keys that exist no more, and has all sessions asked for again.
+func (v *Verifier) forget(seen map[[32]byte]struct{}) {
+	for i := range v.shards {
+		for h, c := range *v.shards[i].Load() {
+			if _, ok := seen[h]; !ok {
+				c.state.Store(&credState{principal: c.state.Load().principal, err: ErrKeyRevoked})
+			}
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, w := range v.sessions {
+		if c := w.Value(); c != nil {
+			next := *c.state.Load()
+			next.stale = true
+			c.state.Store(&next)
 		}
 	}
 }
