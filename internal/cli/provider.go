@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,8 @@ import (
 type providerView struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
+	Kind      string    `json:"kind"`
+	Preset    string    `json:"preset,omitempty"`
 	BaseURL   string    `json:"base_url"`
 	Status    string    `json:"status"`
 	APIKeySet bool      `json:"api_key_set"`
@@ -22,17 +25,17 @@ type providerView struct {
 }
 
 func (a *app) providerCmd() *cobra.Command {
-	c := &cobra.Command{Use: "provider", Short: "OpenAI-compatible URLs whose models can be deployed"}
-	c.AddCommand(a.providerAddCmd(),
+	c := &cobra.Command{Use: "provider", Short: "Accounts elsewhere whose models can be deployed: OpenAI-compatible URLs, Anthropic, Gemini, Azure"}
+	c.AddCommand(a.providerAddCmd(), a.providerPresetsCmd(),
 		&cobra.Command{Use: "list", Short: "List providers", Args: cobra.NoArgs, RunE: a.withClient(func(ctx context.Context, cl *client, _ []string) error {
 			ps, err := all[providerView](ctx, cl, "/inference/providers")
 			if err != nil {
 				return err
 			}
 			return a.print(ps, func(w io.Writer) {
-				row(w, "ID", "NAME", "BASE URL", "KEY", "STATUS")
+				row(w, "ID", "NAME", "KIND", "BASE URL", "KEY", "STATUS")
 				for _, p := range ps {
-					row(w, p.ID, p.Name, p.BaseURL, map[bool]string{true: "set", false: "none"}[p.APIKeySet], orDash(p.Status))
+					row(w, p.ID, p.Name, p.Kind, p.BaseURL, map[bool]string{true: "set", false: "none"}[p.APIKeySet], orDash(p.Status))
 				}
 			})
 		})},
@@ -71,17 +74,29 @@ func (a *app) providerCmd() *cobra.Command {
 }
 
 func (a *app) providerAddCmd() *cobra.Command {
-	var name, base string
+	var name, base, kind, preset, version string
 	var stdin bool
-	c := &cobra.Command{Use: "add", Short: "Connect an OpenAI-compatible URL", Args: cobra.NoArgs, Example: "  echo $OPENAI_API_KEY | maas provider add --name openai --base-url https://api.openai.com/v1 --key-stdin"}
-	c.Flags().StringVar(&name, "name", "", "name of the connection")
-	c.Flags().StringVar(&base, "base-url", "", "address that ends in /v1, as an OpenAI SDK takes it")
+	c := &cobra.Command{Use: "add", Short: "Connect an account elsewhere", Args: cobra.NoArgs, Example: "  echo $ANTHROPIC_API_KEY | maas provider add --preset anthropic --key-stdin\n" +
+		"  maas provider add --name lab --base-url http://10.0.0.7:8000/v1\n  echo $AZURE_KEY | maas provider add --preset azure --base-url https://RESOURCE.openai.azure.com --key-stdin"}
+	c.Flags().StringVar(&name, "name", "", "name of the connection; that of the preset if left out")
+	c.Flags().StringVar(&preset, "preset", "", "a known provider: maas provider presets lists them")
+	c.Flags().StringVar(&kind, "kind", "", "dialect of the upstream: openai, anthropic, gemini or azure; that of the preset, else openai")
+	c.Flags().StringVar(&base, "base-url", "", "address up to the version, as an SDK takes it: https://host/v1; that of the preset if left out")
+	c.Flags().StringVar(&version, "api-version", "", "Azure: api-version of addresses with deployments")
 	c.Flags().BoolVar(&stdin, "key-stdin", false, "read the provider's API key from standard input")
 	c.RunE = a.withClient(func(ctx context.Context, cl *client, _ []string) error {
-		if name == "" || base == "" {
-			return errUsage{errors.New("--name and --base-url are needed")}
+		if name == "" {
+			name = preset
 		}
-		body := map[string]any{"name": name, "base_url": base}
+		if name == "" || base == "" && preset == "" {
+			return errUsage{errors.New("--preset, or --name and --base-url, are needed")}
+		}
+		body := map[string]any{"name": name}
+		for field, v := range map[string]string{"base_url": base, "kind": kind, "preset": preset, "api_version": version} {
+			if v != "" {
+				body[field] = v
+			}
+		}
 		if stdin {
 			key, err := a.password(true)
 			if err != nil {
@@ -98,6 +113,30 @@ func (a *app) providerAddCmd() *cobra.Command {
 		})
 	})
 	return c
+}
+
+func (a *app) providerPresetsCmd() *cobra.Command {
+	type presetView struct {
+		ID      string   `json:"id"`
+		Name    string   `json:"name"`
+		Kind    string   `json:"kind"`
+		BaseURL string   `json:"base_url"`
+		Needs   []string `json:"needs"`
+	}
+	return &cobra.Command{Use: "presets", Short: "List known providers", Args: cobra.NoArgs, RunE: a.withClient(func(ctx context.Context, cl *client, _ []string) error {
+		var l struct {
+			Items []presetView `json:"items"`
+		}
+		if err := cl.do(ctx, http.MethodGet, "/inference/provider-presets", nil, &l); err != nil {
+			return err
+		}
+		return a.print(l.Items, func(w io.Writer) {
+			row(w, "PRESET", "NAME", "KIND", "BASE URL", "NEEDS")
+			for _, p := range l.Items {
+				row(w, p.ID, p.Name, p.Kind, p.BaseURL, strings.Join(p.Needs, ", "))
+			}
+		})
+	})}
 }
 
 // providerID finds a provider by id or name.
