@@ -198,6 +198,11 @@ func (s *Service) change(ctx context.Context, uid string, f func(*User, time.Tim
 // mayChange holds for every change of a member: only people themselves, or those who share all their organisations, change who they are; nobody gives a role that may more than they do.
 func (s *Service) mayChange(ctx context.Context, q db.Querier, was, u User) error {
 	p, _ := auth.From(ctx)
+	if same := was.Username == u.Username && was.Email == u.Email && was.Profile == u.Profile && was.Locale == u.Locale; !same {
+		if err := guardOperator(p, was); err != nil {
+			return err
+		}
+	}
 	if u.ID != p.UserID && (was.Username != u.Username || was.Email != u.Email || was.Profile != u.Profile || was.Locale != u.Locale) {
 		if n, err := tenantsCount(ctx, q, u.ID); err != nil || n > 1 {
 			return errors.Join(err, ErrSharedAccount)
@@ -276,7 +281,7 @@ func (s *Service) Delete(ctx context.Context, uid string) error {
 		if u.service {
 			return ErrNotFound.With("there is no user %q", uid)
 		}
-		if err := s.mayAssign(ctx, tx, u.Role); err != nil {
+		if err := errors.Join(guardOperator(p, u), s.mayAssign(ctx, tx, u.Role)); err != nil {
 			return err
 		}
 		if u.Role == Owner {

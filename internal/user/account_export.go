@@ -308,6 +308,9 @@ func (s *Service) EraseAccount(ctx context.Context, password, address string, d 
 				return err
 			}
 		}
+		if n, err := otherOperators(ctx, tx, u.ID); err != nil || u.operator && n == 0 {
+			return errors.Join(err, onlyIf(n == 0, ErrLastOperator))
+		}
 		v, err := bump(ctx, tx)
 		if err != nil {
 			return err

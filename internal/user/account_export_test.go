@@ -1,6 +1,7 @@
 package user
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"maas/internal/platform/db"
 	"maas/internal/platform/id"
 )
 
@@ -80,6 +82,21 @@ func TestAccountErase(t *testing.T) {
 	eachTown(t, nil, func(t *testing.T, w *town) {
 		owner, tok := w.owner(t)
 		require.ErrorIs(t, w.EraseAccount(owner, ownerPass, "", home), ErrLastOwner)
+		admin, _ := w.as(t, owner, Admin)
+		require.NoError(t, w.db.Tx(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE user_member SET role = 'developer' WHERE user_id = $1`, mustUser(owner)) // the operator is a simple member now
+			return err
+		}))
+		evil := "evil@example.com"
+		_, err := w.Update(admin, mustUser(owner), Patch{Email: &evil}, func(User) error { return nil })
+		require.ErrorIs(t, err, ErrOperatorOnly, "else an admin had a new password sent to an address of theirs")
+		require.ErrorIs(t, w.ResetMFA(admin, mustUser(owner)), ErrOperatorOnly)
+		require.ErrorIs(t, w.Delete(admin, mustUser(owner)), ErrOperatorOnly)
+		require.ErrorIs(t, w.EraseAccount(owner, ownerPass, "", home), ErrLastOperator)
+		require.NoError(t, w.db.Tx(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE user_member SET role = 'owner' WHERE user_id = $1`, mustUser(owner))
+			return err
+		}))
 		dev, u := w.as(t, owner, Developer)
 		k, err := w.MakeKey(dev, NewKey{Name: "mine"})
 		require.NoError(t, err)

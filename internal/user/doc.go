@@ -4,6 +4,9 @@
 // at once. A session lives by a refresh token that is rotated at each use; its access token is a signed JWT of 15 minutes that every process verifies by itself. An API key is 256 random bits with a
 // checksum; only its SHA-256 is stored.
 //
+// People come in by registration (register.go), by another provider (external.go, login/) or through an admin; a pending account is stored as a suspended one with a reason. Second factors are codes, recovery
+// codes and passkeys (mfa.go, passkey.go, factor/). Letters go by jobs that make the tokens they carry (mailing.go, letters/).
+//
 // Invariants: a tenant keeps at least one active owner; at most one live refresh token per session; a secret is shown once; a usage row exists once per request id; what changes rights bumps the change
 // counter (user_change) in the same transaction, so that every [Verifier] follows within its poll interval.
 //

@@ -12,6 +12,7 @@ import (
 
 	"maas/internal/platform/auth"
 	"maas/internal/platform/db"
+	"maas/internal/platform/fault"
 	"maas/internal/platform/id"
 	"maas/internal/platform/job"
 	"maas/internal/platform/mail"
@@ -121,7 +122,7 @@ func (s *Service) sendLetter(ctx context.Context, l letterJob) error {
 		return ErrNoMail
 	}
 	u, err := s.receiver(ctx, l)
-	if err != nil || u.Email == "" {
+	if err != nil || u.Email == "" || strings.HasSuffix(u.Email, ".invalid") { // such addresses receive nothing
 		return err
 	}
 	data := letters.Data{Name: u.Profile.FirstName, Site: s.site(), Team: u.Tenant.Name, By: l.By, Detail: l.Detail, Valid: l.Valid, Link: s.url("/enter")}
@@ -138,7 +139,13 @@ func (s *Service) sendLetter(ctx context.Context, l letterJob) error {
 	if err != nil {
 		return err
 	}
-	return s.Mail.Send(ctx, mail.Message{ID: l.ID, To: u.Email, Subject: text.Subject, Text: text.Text, HTML: text.HTML})
+	err = s.Mail.Send(ctx, mail.Message{ID: l.ID, To: u.Email, Subject: text.Subject, Text: text.Text, HTML: text.HTML})
+	result := "sent"
+	if err != nil {
+		result = fault.From(err).Code
+	}
+	s.metrics.letters.WithLabelValues(l.Kind, result).Inc()
+	return err
 }
 
 // receiver is whom a letter goes to; an empty address: nobody.

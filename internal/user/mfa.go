@@ -374,7 +374,7 @@ func (s *Service) ResetMFA(ctx context.Context, uid string) error {
 		if err != nil {
 			return err
 		}
-		if err := s.mayAssign(ctx, tx, u.Role); err != nil {
+		if err := errors.Join(guardOperator(p, u), s.mayAssign(ctx, tx, u.Role)); err != nil {
 			return err
 		}
 		n, err := tenantsCount(ctx, tx, u.ID)

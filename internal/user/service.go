@@ -91,19 +91,21 @@ type Service struct {
 
 type metrics struct {
 	logins, refreshes, usageRows *prometheus.CounterVec
+	letters                      *prometheus.CounterVec
 	ledgerBroken                 prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
 	m := metrics{
 		logins:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "maas_user_logins_total", Help: "Sign-ins by result."}, []string{"result"}),
+		letters:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "maas_user_letters_total", Help: "Mails of accounts by kind and result."}, []string{"kind", "result"}),
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "maas_user_refreshes_total", Help: "Uses of refresh tokens by result."}, []string{"result"}),
 		usageRows: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "maas_user_usage_rows_total", Help: "Usage rows by result: booked, or known before."}, []string{"result"}),
 
 		ledgerBroken: prometheus.NewGauge(prometheus.GaugeOpts{Name: "maas_user_ledger_broken_checks", Help: "Invariants of the ledger that the last nightly check found broken. Must be 0."}),
 	}
 	if r != nil {
-		r.MustRegister(m.logins, m.refreshes, m.usageRows, m.ledgerBroken)
+		r.MustRegister(m.letters, m.logins, m.refreshes, m.usageRows, m.ledgerBroken)
 	}
 	return m
 }

@@ -12,6 +12,10 @@ func tenantIDsOf(ctx context.Context, q db.Querier, userID string) ([]string, er
 	return db.List(ctx, q, db.Scalar[string], `SELECT tenant_id FROM user_member WHERE user_id = $1 ORDER BY created_at, tenant_id LIMIT 1000`, userID)
 }
 
+func otherOperators(ctx context.Context, q db.Querier, userID string) (int64, error) {
+	return db.One(ctx, q, db.Scalar[int64], `SELECT COUNT(*) FROM user_user WHERE operator AND status = 'active' AND id <> $1`, userID)
+}
+
 // readAccount gathers everything about a person but their calls; db.ErrNoRow.
 func readAccount(ctx context.Context, q db.Querier, userID string, now time.Time) (accountData, error) {
 	d := accountData{Form: "maas-account/1", At: now, Teams: []accountTeam{}, Sessions: []accountSession{}, Identities: []Identity{}, Passkeys: []Passkey{}, Keys: []accountKey{}, Totals: []accountUsageDays{}}
