@@ -13,6 +13,7 @@ import (
 	"maas/internal/platform/id"
 	"maas/internal/platform/meter"
 	"maas/internal/platform/rpc"
+	"maas/internal/user/ledger"
 )
 
 // TestAPI holds the local service and its client over the wire to the same answers and the same errors.
@@ -94,6 +95,18 @@ func TestAPI(t *testing.T) {
 	// a process that has only the client checks credentials like one that has the service
 	far := NewVerifier(NewClient(c), w.clock, discard)
 	require.NoError(t, far.Refresh(t.Context()))
+
+	// prices, budgets and wallets come with the feed
+	price, err := w.SetPrice(owner, NewPrice{Model: "m", Input: 3})
+	require.NoError(t, err)
+	bud, err := w.MakeBudget(owner, NewBudget{Subject: Subject{Kind: "tenant"}, Unit: meter.Money, Limit: 5, Window: ledger.Day, Hard: true})
+	require.NoError(t, err)
+	before := far.MoneyGeneration()
+	require.NoError(t, far.Refresh(t.Context()))
+	require.Greater(t, far.MoneyGeneration(), before)
+	require.Equal(t, price.ID, far.Price(tok.User.Tenant.ID, "m", w.clock()).ID)
+	require.Equal(t, w.verifier.Charge(&p), far.Charge(&p))
+	require.Equal(t, Charge{Budgets: []BudgetRef{{bud.ID, "tenant", meter.Money, true}}, Wallet: wallet}, far.Charge(&p))
 	for _, text := range []string{key.Secret, tok.Access} {
 		cred, err := far.Credential(t.Context(), text)
 		require.NoError(t, err)

@@ -21,6 +21,8 @@ const (
 	leaseKeep  = 2 * meter.LeaseLife // the grantor's view of a lease's life; the node's ends earlier by its own clock
 	leaseGrace = 15 * time.Minute    // how long what a dead or returned lease holds waits for the usage that was spent on it
 	asksMost   = 1000
+
+	leaseMemory = 24 * time.Hour // how long a closed lease still answers a repeat of its ask
 )
 
 // Lease implements API. Wallets are locked before budgets, as Record does it; each target is guarded by its own row, so two nodes never get the same unit.
@@ -261,7 +263,7 @@ func (s *Service) sweepLeases(ctx context.Context) error {
 				return err
 			}
 		}
-		return nil
+		return forgetLeases(ctx, tx, now.Add(-leaseMemory))
 	})
 }
 

@@ -1,6 +1,7 @@
 package user
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"maas/internal/platform/db"
 	"maas/internal/platform/id"
 	"maas/internal/platform/meter"
 	"maas/internal/user/ledger"
@@ -90,6 +92,13 @@ func TestNodesShareOneBudgetExactly(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, got.Leased)
 		b.sound(t)
+		b.wait(leaseMemory + leaseGrace)
+		b.sound(t)
+		require.NoError(t, w.db.Read(t.Context(), func(ctx context.Context, q *db.Query) error {
+			n, err := db.One(ctx, q, db.Scalar[int64], `SELECT COUNT(*) FROM user_lease`)
+			require.Zero(t, n, "leases that are long over are forgotten")
+			return err
+		}))
 	})
 }
 

@@ -18,7 +18,7 @@ var titles = map[string]string{
 	"tenant:read": "See the organisation", "tenant:write": "Change the organisation", "tenant:delete": "Export and close the organisation",
 	"project:read": "See projects", "project:write": "Make and change all projects",
 	"key:read": "See own keys", "key:write": "Make and change own keys and service accounts", "key:admin": "Handle all keys and service accounts",
-	"billing:read": "See own usage and cost", "billing:read_all": "See everybody's usage and cost", "billing:write": "Change prices, wallets and budgets",
+	"billing:read": "See own usage and cost", "billing:read_all": "See everybody's usage and cost", "billing:write": "Change budgets", "billing:operate": "Set prices, run wallets, invoices and the ledger of all organisations",
 	"model:read": "See models", "model:write": "Upload and change models", "model:admin": "Handle all models", "model:operate": "Run the model store",
 	"inference:read": "See deployments, providers and routes", "inference:invoke": "Call models", "inference:write": "Change deployments, providers and routes", "inference:operate": "Run engines and machines",
 	"job:read": "See background jobs", "job:write": "Cancel and repeat background jobs", "ops:read": "See the state of the platform", "ops:write": "Change how the platform is run",

@@ -131,20 +131,48 @@ const (
 	costSums  = `CAST(COALESCE(SUM(u.cost_pico / 1000000), 0) AS BIGINT), CAST(COALESCE(SUM(u.cost_pico % 1000000), 0) AS BIGINT)`
 )
 
-// usedIn adds up what a budget counts between two moments (microseconds; 0 = without end): micro-units and the rest in pico-units for money.
-func usedIn(ctx context.Context, q db.Querier, b Budget, from, to int64) (used, carry int64, err error) {
-	if to == 0 {
-		to = math.MaxInt64
-	}
-	type sums struct{ requests, tokens, micro, rest int64 }
-	s, err := db.One(ctx, q, func(r db.Row) (s sums, err error) { return s, r.Scan(&s.requests, &s.tokens, &s.micro, &s.rest) },
-		`SELECT `+billed+`, CAST(COALESCE(SUM(u.in_fresh + u.in_cache + u.out_text + u.out_reasoning), 0) AS BIGINT), `+priceSums+`
-		FROM user_usage u WHERE u.tenant_id = $1 AND u.at >= $2 AND u.at < $3 AND u.`+subjectCol[b.Subject.Kind]+` = $4`, b.tenantID, from, to, b.Subject.ID)
-	switch b.Unit {
+// sums is what usage rows add up to.
+type sums struct{ requests, tokens, micro, rest int64 }
+
+// of is the part of the sums that a unit counts: micro-units and the rest in pico-units for money.
+func (s sums) of(u meter.Unit) (used, carry int64) {
+	switch u {
 	case meter.Requests:
-		return s.requests, 0, err
+		return s.requests, 0
 	case meter.Tokens:
-		return s.tokens, 0, err
+		return s.tokens, 0
 	}
-	return s.micro + s.rest/ledger.PicoPerMicro, s.rest % ledger.PicoPerMicro, err
+	return s.micro + s.rest/ledger.PicoPerMicro, s.rest % ledger.PicoPerMicro
+}
+
+const sumCols = billed + `, CAST(COALESCE(SUM(u.in_fresh + u.in_cache + u.out_text + u.out_reasoning), 0) AS BIGINT), ` + priceSums + ` FROM user_usage u WHERE u.tenant_id = $1 AND u.at >= $2 AND u.at < $3`
+
+// ended is the end of a period for a comparison: 0 means that it has none.
+func ended(to int64) int64 {
+	if to == 0 {
+		return math.MaxInt64
+	}
+	return to
+}
+
+// usedIn adds up what a budget counts between two moments (microseconds; to 0 = without end).
+func usedIn(ctx context.Context, q db.Querier, b Budget, from, to int64) (used, carry int64, err error) {
+	s, err := db.One(ctx, q, func(r db.Row) (s sums, err error) { return s, r.Scan(&s.requests, &s.tokens, &s.micro, &s.rest) },
+		`SELECT `+sumCols+` AND u.`+subjectCol[b.Subject.Kind]+` = $4`, b.tenantID, from, ended(to), b.Subject.ID)
+	used, carry = s.of(b.Unit)
+	return used, carry, err
+}
+
+// usedBySubject adds up a span for every subject of a kind.
+func usedBySubject(ctx context.Context, q db.Querier, k spanOf) (map[string]sums, error) {
+	col := `u.` + subjectCol[k.kind]
+	out := map[string]sums{}
+	_, err := db.List(ctx, q, func(r db.Row) (struct{}, error) {
+		var id string
+		var s sums
+		err := r.Scan(&id, &s.requests, &s.tokens, &s.micro, &s.rest)
+		out[id] = s
+		return struct{}{}, err
+	}, `SELECT `+col+`, `+sumCols+` GROUP BY `+col+` ORDER BY `+col, k.tenant, k.start, ended(k.end))
+	return out, err
 }

@@ -98,3 +98,9 @@ func loseLeases(ctx context.Context, tx *db.Tx, now time.Time) (int64, error) {
 func leasesOver(ctx context.Context, q db.Querier, before time.Time, limit int) ([]lease, error) {
 	return db.List(ctx, q, scanLease, `SELECT `+leaseCols+`WHERE l.state IN ('returned', 'lost') AND l.expires_at < $1 ORDER BY l.expires_at, l.id LIMIT $2`, db.Micro(before), limit)
 }
+
+// forgetLeases deletes leases that were over before a moment, some thousand at a time.
+func forgetLeases(ctx context.Context, tx *db.Tx, before time.Time) error {
+	_, err := tx.Exec(ctx, `DELETE FROM user_lease WHERE id IN (SELECT id FROM user_lease WHERE state = 'closed' AND expires_at < $1 ORDER BY expires_at LIMIT 5000)`, db.Micro(before))
+	return err
+}

@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,44 +112,59 @@ func broken(ctx context.Context, q db.Querier, inv invariant, now time.Time) ([]
 	}, inv.text, args...)
 }
 
-// brokenBudgets compares the newest periods with the usage rows, each on a snapshot. A period that began under another time zone of the tenant counts on no more and is passed over.
+// spanOf is what budgets of one kind of subject in one tenant count in one period.
+type spanOf struct {
+	tenant, kind string
+	start, end   int64
+}
+
+// brokenBudgets compares the newest periods with the usage rows: those of one tenant, kind of subject and span by one sum, on a snapshot. A period that began under another time zone of the tenant counts on no more
+// and is passed over.
 func brokenBudgets(ctx context.Context, d *db.DB) ([]string, error) {
-	type row struct {
-		Budget
-		start, end int64
-	}
-	var rows []row
+	spans := map[spanOf][]Budget{}
 	err := d.Read(ctx, func(ctx context.Context, q *db.Query) error {
-		var err error
-		rows, err = db.List(ctx, q, func(r db.Row) (x row, err error) {
+		type row struct {
+			Budget
+			start, end int64
+		}
+		rows, err := db.List(ctx, q, func(r db.Row) (x row, err error) {
 			return x, r.Scan(&x.ID, &x.tenantID, &x.Subject.Kind, &x.Subject.ID, &x.Unit, &x.Window, &x.zone, &x.start, &x.end)
 		}, `SELECT b.id, b.tenant_id, b.subject_kind, b.subject_id, b.unit, b.win, t.timezone, p.starts_at, p.ends_at FROM user_budget_period p JOIN user_budget b ON b.id = p.budget_id JOIN user_tenant t ON t.id = b.tenant_id
-			WHERE b.deleted_at = 0 ORDER BY p.starts_at DESC, b.id LIMIT 2000`)
+			WHERE b.deleted_at = 0 ORDER BY p.starts_at DESC, b.id LIMIT 20000`)
+		for _, x := range rows {
+			if start, end := x.period(db.FromMicro(x.start)); db.Micro(start) == x.start && db.Micro(end) == x.end {
+				k := spanOf{x.tenantID, x.Subject.Kind, x.start, x.end}
+				spans[k] = append(spans[k], x.Budget)
+			}
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	var bad []string
-	for _, x := range rows {
-		if start, end := x.period(db.FromMicro(x.start)); db.Micro(start) != x.start || db.Micro(end) != x.end {
-			continue
-		}
+	for k, budgets := range spans {
 		err := d.Read(ctx, func(ctx context.Context, q *db.Query) error {
-			p, err := periodOf(ctx, q, x.ID, x.start)
+			used, err := usedBySubject(ctx, q, k)
 			if err != nil {
 				return err
 			}
-			used, carry, err := usedIn(ctx, q, x.Budget, x.start, x.end)
-			if used != p.used || carry != p.carry {
-				bad = append(bad, fmt.Sprintf("%s (%d, %d)", x.ID, p.used, used))
+			for _, b := range budgets {
+				p, err := periodOf(ctx, q, b.ID, k.start)
+				if err != nil {
+					return err
+				}
+				if n, carry := used[b.Subject.ID].of(b.Unit); n != p.used || carry != p.carry {
+					bad = append(bad, fmt.Sprintf("%s (%d, %d)", b.ID, p.used, n))
+				}
 			}
-			return err
+			return nil
 		})
 		if err != nil || len(bad) >= badMost {
 			return bad, err
 		}
 	}
+	slices.Sort(bad)
 	return bad, nil
 }
 
