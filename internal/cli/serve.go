@@ -72,6 +72,7 @@ func (a *app) serveCmd() *cobra.Command {
 			}
 			defer pprof.StopCPUProfile()
 		}
+		tuneMemory()
 		p, err := maas.Start(cmd.Context(), cfg, maas.Options{Version: Version, Console: a.err})
 		if err != nil {
 			return err

@@ -1,8 +1,10 @@
 package gateway
 
 import (
-	"context"
+	"cmp"
 	"errors"
+	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +36,7 @@ func (c *call) attempts() *fault.Error {
 		c.tried.Session = c.session()
 	}
 	var last *fault.Error
+	why := "" // of another attempt
 	for free := true; free || c.row.Attempts < c.target.Retry.Attempts; {
 		if !free && !c.target.Spend() {
 			c.g.metrics.budget.WithLabelValues(c.row.Model).Inc()
@@ -42,6 +45,9 @@ func (c *call) attempts() *fault.Error {
 		a, ok := c.target.Pick(&c.tried)
 		if !ok {
 			break
+		}
+		if why != "" {
+			c.g.metrics.retries.WithLabelValues(c.row.Model, why).Inc()
 		}
 		c.row.Attempts++
 		c.row.DeploymentID, c.row.ReplicaID, c.row.ProviderID, c.defaults = a.Deployment, a.Replica, a.Provider, a.Defaults
@@ -54,9 +60,9 @@ func (c *call) attempts() *fault.Error {
 		if c.begun || c.left || c.gone.Err() != nil || !c.again(&v, &a) {
 			break
 		}
-		free = v.free
-		if free { // it was not asked
+		if free, why = v.free, cmp.Or(v.kind, "context"); free { // it was not asked
 			c.row.Attempts--
+			why = ""
 		}
 		c.forget()
 	}
@@ -90,7 +96,6 @@ func (c *call) again(v *verdict, a *inference.Attempt) bool {
 	case v.leave:
 		c.tried.Leave()
 	}
-	c.g.metrics.retries.WithLabelValues(c.row.Model, v.kind).Inc()
 	return true
 }
 
@@ -150,7 +155,7 @@ func (c *call) attempt(a *inference.Attempt) (v verdict) {
 		if v.err != nil {
 			o.Code, o.Message = v.err.Code, v.err.Text()
 		}
-		c.g.metrics.attempts.WithLabelValues(c.row.Model, string(o.Class)).Inc()
+		c.g.metrics.tried(c.row.Model, string(o.Class))
 		a.Done(o)
 	}()
 	answer, err := c.ask(a)
@@ -185,8 +190,6 @@ func (c *call) attempt(a *inference.Attempt) (v verdict) {
 		return v
 	}
 	c.sent = true
-	stop := context.AfterFunc(c.gone, answer.Cancel)
-	defer stop()
 	again := false
 	if c.f.stream {
 		v.err, again = c.stream(answer, a)
@@ -229,6 +232,19 @@ func noEvents(contentType string) bool {
 	kind, _, _ := strings.Cut(contentType, ";")
 	kind = strings.TrimSpace(kind)
 	return strings.EqualFold(kind, "application/json") || strings.EqualFold(kind, "text/html")
+}
+
+// retryAfter reads how long a refusal asks us to stay away: seconds or a date (RFC 9110, 10.2.3), at most an hour; 0 without it.
+func retryAfter(s string, now time.Time) time.Duration {
+	s = strings.TrimSpace(s)
+	if n, err := strconv.Atoi(s); err == nil {
+		return time.Duration(min(max(n, 0), 3600)) * time.Second
+	}
+	at, err := http.ParseTime(s)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), time.Hour)
 }
 
 // broken judges an attempt that got no head.

@@ -5,7 +5,6 @@ package id
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"regexp"
 	"sync"
 	"time"
 )
@@ -47,16 +46,30 @@ func UUID() [16]byte {
 	return u
 }
 
-var form = regexp.MustCompile(`^[a-z]{2,12}[_-][0-9a-f]{32}$`)
+// formed reports whether s is a prefix of 2 to 12 small letters, a separator and 32 hex digits.
+func formed(s string) bool {
+	n := len(s) - 33 // of the prefix
+	if n < 2 || n > 12 || s[n] != '_' && s[n] != '-' {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case i < n && (c < 'a' || c > 'z'), i > n && (c < '0' || c > '9') && (c < 'a' || c > 'f'):
+			return false
+		}
+	}
+	return true
+}
 
 // Valid reports whether s has the form of an identifier with this prefix (without separator).
 func Valid(prefix, s string) bool {
-	return form.MatchString(s) && len(s) == len(prefix)+33 && s[:len(prefix)] == prefix
+	return formed(s) && len(s) == len(prefix)+33 && s[:len(prefix)] == prefix
 }
 
 // Time returns the time inside an identifier, zero if s is none.
 func Time(s string) time.Time {
-	if !form.MatchString(s) {
+	if !formed(s) {
 		return time.Time{}
 	}
 	b, err := hex.DecodeString(s[len(s)-32 : len(s)-20])

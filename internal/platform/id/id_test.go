@@ -46,6 +46,10 @@ func TestForm(t *testing.T) {
 	require.True(t, Valid("chatcmpl", NewWith("chatcmpl-")))
 	require.WithinDuration(t, time.Now(), Time(s), time.Minute)
 	require.True(t, Time("nonsense").IsZero())
+	for _, bad := range []string{"", "usr", s[:len(s)-1], "Usr" + s[3:], "u" + s[3:], s[:3] + ":" + s[4:], s[:len(s)-1] + "g", s[:len(s)-1] + "A", "abcdefghijklm" + s[3:]} {
+		require.False(t, Valid(bad[:max(0, len(bad)-33)], bad), bad)
+		require.True(t, Time(bad).IsZero(), bad)
+	}
 	u := UUID()
 	require.Equal(t, byte(7), u[6]>>4, "version")
 	require.Equal(t, byte(2), u[8]>>6, "variant")

@@ -42,7 +42,7 @@ func open(ctx context.Context, c db.Config) (*db.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=journal_mode(wal)&_pragma=synchronous(" + sync + ")&_pragma=temp_store(2)"
+	base := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=journal_mode(wal)&_pragma=synchronous(" + sync + ")&_pragma=temp_store(2)&_pragma=wal_autocheckpoint(4000)" // 16 MB of log: pages that batch after batch changes are copied back less often
 	w, err := pool(base + "&_txlock=immediate")
 	if err != nil {
 		return nil, err
