@@ -33,6 +33,10 @@ type Subject struct {
 	Left func() []string
 	// Upstream says that there is no process of ours: no nonce, no end of its own.
 	Upstream bool
+	// Dialect is what the endpoint speaks, "" = OpenAI. HTTP then has to translate: the suite itself speaks OpenAI's.
+	Dialect engine.Dialect
+	// ChatOnly says that there are no plain completions and no seeds.
+	ChatOnly bool
 	// Within bounds one start; 0 = 30 s.
 	Within time.Duration
 }
@@ -63,6 +67,14 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 			part(t, s)
 		})
 	}
+}
+
+// forms are the two forms of a request, chat first; only that where there is no other.
+func (s Subject) forms() []bool {
+	if s.ChatOnly {
+		return []bool{true}
+	}
+	return []bool{true, false}
 }
 
 var replicas struct {
@@ -138,7 +150,10 @@ func testStart(t *testing.T, s Subject) {
 	require.NotEmpty(t, ep.ID)
 	require.NotEmpty(t, ep.Addr)
 	require.NotEmpty(t, ep.Host)
-	require.Equal(t, engine.OpenAI, ep.Dialect)
+	if s.Dialect == "" {
+		s.Dialect = engine.OpenAI
+	}
+	require.Equal(t, s.Dialect, ep.Dialect)
 	require.Positive(t, ep.Slots)
 	ref := inst.Ref()
 	require.Equal(t, l.Replica, ref.Replica)
@@ -163,7 +178,7 @@ func testStart(t *testing.T, s Subject) {
 func testShapes(t *testing.T, s Subject) {
 	t.Helper()
 	c := s.client(s.up(t))
-	for _, chat := range []bool{true, false} {
+	for _, chat := range s.forms() {
 		a := c.whole(t, chat, body{"max_tokens": 5, "temperature": 0})
 		require.Equal(t, c.name(), a.Model)
 		require.NotEmpty(t, a.ID)
@@ -183,7 +198,7 @@ func testShapes(t *testing.T, s Subject) {
 func testStream(t *testing.T, s Subject) {
 	t.Helper()
 	c := s.client(s.up(t))
-	for _, chat := range []bool{true, false} {
+	for _, chat := range s.forms() {
 		events := c.stream(t, chat, body{"max_tokens": 24, "temperature": 0, "stream_options": map[string]any{"include_usage": true}})
 		var text strings.Builder
 		var finish string
@@ -214,20 +229,20 @@ func testStream(t *testing.T, s Subject) {
 func testStopStrings(t *testing.T, s Subject) {
 	t.Helper()
 	c := s.client(s.up(t))
-	full := c.whole(t, false, body{"max_tokens": 32, "temperature": 0}).text()
+	full := c.whole(t, s.ChatOnly, body{"max_tokens": 32, "temperature": 0}).text()
 	runes := []rune(full)
 	if len(runes) < 12 {
 		t.Skipf("the model's greedy answer is too short for this: %q", full)
 	}
 	stop := string(runes[5:9]) // four characters, wherever the borders of tokens lie
 	at := strings.Index(full, stop)
-	a := c.whole(t, false, body{"max_tokens": 32, "temperature": 0, "stop": stop})
+	a := c.whole(t, s.ChatOnly, body{"max_tokens": 32, "temperature": 0, "stop": stop})
 	require.Equal(t, full[:at], a.text())
 	require.Equal(t, "stop", a.Choices[0].Finish)
 	var text strings.Builder
-	for _, e := range c.stream(t, false, body{"max_tokens": 32, "temperature": 0, "stop": []string{stop}}) {
+	for _, e := range c.stream(t, s.ChatOnly, body{"max_tokens": 32, "temperature": 0, "stop": []string{stop}}) {
 		if len(e.Choices) > 0 {
-			text.WriteString(e.Choices[0].Text)
+			text.WriteString(e.Choices[0].Text + e.Choices[0].Delta.Content)
 		}
 	}
 	require.Equal(t, full[:at], text.String())
@@ -235,11 +250,14 @@ func testStopStrings(t *testing.T, s Subject) {
 
 func testSeed(t *testing.T, s Subject) {
 	t.Helper()
+	if s.ChatOnly {
+		t.Skip("no seeds")
+	}
 	c := s.client(s.up(t))
-	first := c.whole(t, false, body{"max_tokens": 24, "temperature": 1.5, "seed": 7}).text()
-	require.Equal(t, first, c.whole(t, false, body{"max_tokens": 24, "temperature": 1.5, "seed": 7}).text())
+	first := c.whole(t, s.ChatOnly, body{"max_tokens": 24, "temperature": 1.5, "seed": 7}).text()
+	require.Equal(t, first, c.whole(t, s.ChatOnly, body{"max_tokens": 24, "temperature": 1.5, "seed": 7}).text())
 	for seed := range 5 {
-		if c.whole(t, false, body{"max_tokens": 24, "temperature": 1.5, "seed": 100 + seed}).text() != first {
+		if c.whole(t, s.ChatOnly, body{"max_tokens": 24, "temperature": 1.5, "seed": 100 + seed}).text() != first {
 			return
 		}
 	}
@@ -257,7 +275,11 @@ func testRefusals(t *testing.T, s Subject) {
 	require.Equal(t, http.StatusBadRequest, status, text)
 	if c.ep.Context > 0 {
 		long := strings.Repeat("word ", c.ep.Context+10)
-		status, text = c.raw(t, "/completions", fmt.Appendf(nil, `{"model":%q,"prompt":%q,"max_tokens":4}`, c.name(), long))
+		more := body{"prompt": long, "max_tokens": 4}
+		if s.ChatOnly {
+			more = body{"messages": []map[string]string{{"role": "user", "content": long}}, "max_tokens": 4}
+		}
+		status, text = c.raw(t, path(s.ChatOnly), c.body(s.ChatOnly, more))
 		require.Equal(t, http.StatusBadRequest, status, text)
 		require.Contains(t, text, strconv.Itoa(c.ep.Context), "the refusal names the limit")
 	}
@@ -267,11 +289,11 @@ func testRefusals(t *testing.T, s Subject) {
 func testParallel(t *testing.T, s Subject) {
 	t.Helper()
 	c := s.client(s.up(t))
-	want := c.whole(t, false, body{"max_tokens": 8, "temperature": 0}).text()
+	want := c.whole(t, s.ChatOnly, body{"max_tokens": 8, "temperature": 0}).text()
 	var all sync.WaitGroup
 	got := make([]string, 64)
 	for i := range got {
-		all.Go(func() { got[i], _ = c.try(t.Context(), false, body{"max_tokens": 8, "temperature": 0}) })
+		all.Go(func() { got[i], _ = c.try(t.Context(), s.ChatOnly, body{"max_tokens": 8, "temperature": 0}) })
 	}
 	all.Wait()
 	for i := range got {
@@ -287,7 +309,7 @@ func testCancel(t *testing.T, s Subject) {
 		t.Skip("the engine tells no load")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	resp, err := c.send(ctx, "/completions", c.body(false, body{"max_tokens": 100000, "temperature": 1, "stream": true, "ignore_eos": true}))
+	resp, err := c.send(ctx, path(s.ChatOnly), c.body(s.ChatOnly, body{"max_tokens": 100000, "temperature": 1, "stream": true, "ignore_eos": true}))
 	require.NoError(t, err)
 	piece := make([]byte, 1)
 	_, err = resp.Body.Read(piece) // it generates
@@ -352,7 +374,7 @@ func testCrash(t *testing.T, s Subject) {
 	}
 	inst := s.up(t)
 	c := s.client(inst)
-	resp, err := c.send(t.Context(), "/completions", c.body(false, body{"max_tokens": 100000, "temperature": 1, "stream": true, "ignore_eos": true}))
+	resp, err := c.send(t.Context(), path(s.ChatOnly), c.body(s.ChatOnly, body{"max_tokens": 100000, "temperature": 1, "stream": true, "ignore_eos": true}))
 	require.NoError(t, err)
 	defer func() { _ = resp.Body.Close() }()
 	piece := make([]byte, 1)
