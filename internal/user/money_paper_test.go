@@ -2,6 +2,7 @@ package user
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"io"
 	"strings"
@@ -11,7 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"maas/internal/platform/auth"
+	"maas/internal/platform/db"
 	"maas/internal/platform/id"
+	"maas/internal/platform/meter"
 	"maas/internal/user/ledger"
 )
 
@@ -197,4 +200,36 @@ func TestTaxPoints(t *testing.T) {
 		_, err := taxPoints(bad)
 		require.ErrorIs(t, err, ErrTaxPercent, bad)
 	}
+}
+
+// What is purged of one tenant leaves books that add up, and the numbered invoices.
+func TestPurgedMoney(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		b := newBooks(t, w)
+		b.price(t, NewPrice{Model: "m", Input: 1_000_000, TenantID: b.tenant})
+		wal := b.prepaid(t, 1000)
+		_, err := b.MakeBudget(b.owner, NewBudget{Subject: Subject{Kind: "tenant"}, Unit: meter.Tokens, Limit: 100, Window: ledger.Month, Hard: true})
+		require.NoError(t, err)
+		b.book(t, b.call(Usage{InFresh: 7}))
+		_, err = b.Lease(t.Context(), []meter.LeaseAsk{{ID: "1", Node: "n1", Target: wal.ID, Need: 5, Want: 5}})
+		require.NoError(t, err)
+		month := b.clock().AddDate(0, -2, 0).Format("2006-01")
+		inv, err := b.MakeInvoice(b.owner, "", month)
+		require.NoError(t, err)
+		_, err = b.IssueInvoice(b.owner, inv.ID)
+		require.NoError(t, err)
+		require.NoError(t, b.books().Tx(t.Context(), func(ctx context.Context, tx *db.Tx) error { return purgeMoney(ctx, tx, b.tenant) }))
+		b.sound(t)
+		l, err := b.Invoices(b.owner, InvoiceFilter{})
+		require.NoError(t, err)
+		require.Len(t, l.Items, 1)
+		require.NoError(t, b.books().Read(t.Context(), func(ctx context.Context, q *db.Query) error {
+			for _, table := range []string{"user_usage", "user_entry", "user_journal", "user_account", "user_budget", "user_budget_period", "user_lease", "user_price"} {
+				n, err := db.One(ctx, q, db.Scalar[int64], `SELECT COUNT(*) FROM `+table)
+				require.NoError(t, err)
+				require.Zero(t, n, table)
+			}
+			return nil
+		}))
+	})
 }
