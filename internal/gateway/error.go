@@ -160,11 +160,9 @@ type refusal struct {
 }
 
 // readRefusal takes the words out of an error body in OpenAI's form, or of one of its relatives.
-func readRefusal(status int, retryAfter string, body []byte) refusal {
+func readRefusal(status int, wait string, body []byte) refusal {
 	r := refusal{status: status}
-	if n, err := strconv.Atoi(strings.TrimSpace(retryAfter)); err == nil && n > 0 && n <= 3600 {
-		r.after = time.Duration(n) * time.Second
-	}
+	r.after = retryAfter(wait, time.Now())
 	var outer struct {
 		Error   json.RawMessage `json:"error"`
 		Message string          `json:"message"`

@@ -81,7 +81,7 @@ func newMetrics(g *Gateway) *metrics {
 		requests:     vec("requests_total", "Inference calls by operation, model, status and end.", "op", "model", "status", "end"),
 		refused:      vec("refused_total", "Calls refused before an engine was asked, by code.", "code"),
 		attempts:     vec("attempts_total", "Tries at engines by result.", "model", "class"),
-		retries:      vec("retries_total", "Attempts beyond the first, by what went wrong before: connect, 429, 5xx, timeout.", "model", "reason"),
+		retries:      vec("retries_total", "Attempts beyond the first, by what went wrong before: connect, 429, 5xx, timeout, context.", "model", "reason"),
 		budget:       vec("retry_budget_exhausted_total", "Calls that got no further attempt because the retry budget was used up.", "model"),
 		probes:       vec("probes_total", "Health probes of endpoints by result.", "result"),
 		tokens:       vec("tokens_total", "Tokens booked by kind.", "model", "kind"),
