@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"maas/internal/user/invoice"
 )
 
 type usageTotals struct {
@@ -17,14 +19,15 @@ type usageTotals struct {
 	Prompt     int64 `json:"prompt_tokens"`
 	Cached     int64 `json:"cached_tokens"`
 	Completion int64 `json:"completion_tokens"`
+	CostMicro  int64 `json:"cost_micro"`
 }
 
 func (a *app) usageCmd() *cobra.Command {
 	var days int
 	var by string
-	c := &cobra.Command{Use: "usage", Short: "Requests and tokens by day", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "usage", Short: "Requests, tokens and cost by day", Args: cobra.NoArgs}
 	c.Flags().IntVar(&days, "days", 7, "days back from now")
-	c.Flags().StringVar(&by, "by", "model", "model, key or user")
+	c.Flags().StringVar(&by, "by", "model", "model, key, user, project, provider or tenant")
 	c.RunE = a.withClient(func(ctx context.Context, cl *client, _ []string) error {
 		q := url.Values{"from": {time.Now().AddDate(0, 0, -days).UTC().Format(time.RFC3339)}, "to": {time.Now().Add(time.Minute).UTC().Format(time.RFC3339)}, "bucket": {"1d"}, "group_by": {by}}
 		var u struct {
@@ -34,6 +37,9 @@ func (a *app) usageCmd() *cobra.Command {
 				Model   string    `json:"model,omitempty"`
 				KeyName string    `json:"key_name,omitempty"`
 				UserID  string    `json:"user_id,omitempty"`
+				Project string    `json:"project_id,omitempty"`
+				From    string    `json:"provider_id,omitempty"`
+				Tenant  string    `json:"tenant_id,omitempty"`
 			} `json:"items"`
 			Totals usageTotals `json:"totals"`
 		}
@@ -41,12 +47,12 @@ func (a *app) usageCmd() *cobra.Command {
 			return err
 		}
 		return a.print(u, func(w io.Writer) {
-			row(w, "DAY", "WHAT", "REQUESTS", "ERRORS", "PROMPT", "CACHED", "COMPLETION")
+			row(w, "DAY", "WHAT", "REQUESTS", "ERRORS", "PROMPT", "CACHED", "COMPLETION", "COST")
 			for _, i := range u.Items {
-				row(w, i.At.Format(time.DateOnly), orDash(first(i.Model, i.KeyName, i.UserID)), i.Requests, i.Errors, i.Prompt, i.Cached, i.Completion)
+				row(w, i.At.Format(time.DateOnly), orDash(first(i.Model, i.KeyName, i.UserID, i.Project, i.From, i.Tenant)), i.Requests, i.Errors, i.Prompt, i.Cached, i.Completion, invoice.Money(i.CostMicro))
 			}
 			t := u.Totals
-			row(w, "total", "", t.Requests, t.Errors, t.Prompt, t.Cached, t.Completion)
+			row(w, "total", "", t.Requests, t.Errors, t.Prompt, t.Cached, t.Completion, invoice.Money(t.CostMicro))
 		})
 	})
 	return c
