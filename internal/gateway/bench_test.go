@@ -2,42 +2,130 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
 
 	"maas/internal/inference"
 	"maas/internal/inference/engine"
+	"maas/internal/platform/auth"
 	"maas/internal/platform/clock"
+	"maas/internal/platform/db"
+	"maas/internal/platform/front"
+	"maas/internal/platform/h1"
+	"maas/internal/platform/seal"
+	"maas/internal/user"
 )
 
-// TestServeForLoad serves the whole edge in front of the upstream at MAAS_BENCH_UPSTREAM until it is interrupted, for the load generator in another process:
-//
-//	MAAS_BENCH_UPSTREAM=127.0.0.1:9100 go test ./internal/gateway -run TestServeForLoad -v
-//
-// It prints its address, process id and a key; the model is "mock".
-func TestServeForLoad(t *testing.T) {
+// TestServeBare passes every request of /v1 to the upstream at MAAS_BENCH_UPSTREAM as it is, until it is interrupted: the loop of package front and the client of package h1 and nothing of the gateway between
+// them, so that bench/gateway can tell what all features together cost. It prints url=.
+func TestServeBare(t *testing.T) {
 	up := os.Getenv("MAAS_BENCH_UPSTREAM")
 	if up == "" {
-		t.Skip("for the load generator only")
+		t.Skip("for bench/gateway only")
 	}
-	r := newRig(t, 0)
-	r.g.metrics = newMetrics(&Gateway{Deps: Deps{Metrics: prometheus.NewRegistry(), Verifier: r.users.Verifier()}, journal: r.g.journal})
-	r.g.Router = inference.NewRouter(clock.Now, nil)
-	r.g.Router.Set(inference.Table{Version: 1, Routes: []inference.Route{{Model: inference.ModelInfo{ID: "mock", Tenant: r.who.TenantID, Deployment: "dep_1", State: inference.Ready},
-		Endpoints: []inference.RouteEndpoint{{Replica: "r0", Endpoint: engine.Endpoint{ID: "r0", Network: "tcp", Addr: up, Host: up, BasePath: "/v1", Model: "mock", Auth: "Bearer up-key", Slots: 1000, Caps: engine.Caps{StreamUsage: true, OwnDefaults: true}}}}}}})
-	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+	pool := h1.NewPool(h1.Options{})
+	bare := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		buf := bodies.Get().(*[]byte)
+		defer bodies.Put(buf)
+		body, err := readBody(w, r, (*buf)[:0], 1<<20)
+		if *buf = body; err != nil {
+			return
+		}
+		a, err := pool.Do(r.Context(), &h1.Request{Address: h1.Address{Network: "tcp", Addr: up}, Method: "POST", Path: r.URL.Path, Host: up, Auth: "Bearer up-key", Type: "application/json", Body: [][]byte{body}})
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer a.Close()
+		w.Header()["Content-Type"] = valueJSON
+		if n := a.Length(); n >= 0 {
+			w.Header()["Content-Length"] = []string{strconv.FormatInt(n, 10)}
+		} else {
+			w.Header()["Content-Type"] = valueStream
+		}
+		for {
+			piece, more, err := a.Next(time.Minute)
+			if len(piece) > 0 {
+				_, _ = w.Write(piece)
+				if !more {
+					w.(http.Flusher).Flush()
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	go func() { _ = r.users.Run(ctx) }()
-	t.Logf("url=%s pid=%d key=%s", r.url, os.Getpid(), r.key)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := front.New(front.Options{Handler: bare, Hot: func(string) bool { return true }, Log: discard})
+	hs := &http.Server{Handler: bare, ReadHeaderTimeout: time.Minute}
+	rest := s.Listen(l)
+	go func() { _ = hs.Serve(rest) }()
+	fmt.Printf("url=http://%s\n", l.Addr())
 	<-ctx.Done()
+	_ = hs.Close()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = s.Shutdown(end)
+	pool.Close()
+}
+
+// TestFillKeys makes MAAS_BENCH_KEYS keys of the bench's owner in the data folder MAAS_BENCH_DATA of an installation that does not run, and writes them to keys.txt there.
+func TestFillKeys(t *testing.T) {
+	dir := os.Getenv("MAAS_BENCH_DATA")
+	if dir == "" {
+		t.Skip("for bench/gateway only")
+	}
+	n, err := strconv.Atoi(os.Getenv("MAAS_BENCH_KEYS"))
+	require.NoError(t, err)
+	d, err := db.Open(t.Context(), db.Config{URL: "sqlite:" + filepath.Join(dir, "maas.db"), Sync: "normal"})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+	ring, err := seal.Open(t.Context(), seal.Config{Keys: "file:" + filepath.Join(dir, "keys", "master.key")}, d)
+	require.NoError(t, err)
+	users, err := user.New(t.Context(), user.Deps{DB: d, Log: discard, Now: clock.Now, Seal: ring, Config: user.Defaults()})
+	require.NoError(t, err)
+	tok, err := users.SignIn(t.Context(), user.Login{Email: "bench@example.com", Password: "bench-password-1"}, user.Device{IP: "127.0.0.1"})
+	require.NoError(t, err)
+	who, err := users.Session(t.Context(), tok.Session.ID)
+	require.NoError(t, err)
+	owner := auth.With(t.Context(), who)
+	var out strings.Builder
+	for made := 0; made < n; {
+		err := d.Tx(owner, func(ctx context.Context, _ *db.Tx) error { // many at a time: one key is one commit
+			for ; made < n; made++ {
+				k, err := users.MakeKey(ctx, user.NewKey{Name: "bench"})
+				if err != nil {
+					return err
+				}
+				out.WriteString(k.Secret + "\n")
+				if made%1000 == 999 {
+					made++
+					break
+				}
+			}
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "keys.txt"), []byte(out.String()), 0o600))
 }
 
 // BenchmarkChat measures a whole round: client, edge, gateway and engine in one process.

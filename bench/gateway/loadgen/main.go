@@ -96,7 +96,8 @@ func run(t *target, o *options) result {
 	for i := range ws {
 		w := &ws[i]
 		w.lat, w.ttft, w.transit = &hist.Hist{}, &hist.Hist{}, &hist.Hist{}
-		c := &client{t: t, req: req, limit: o.timeout}
+		c := newClient(t, req)
+		c.limit = o.timeout
 		clients[i] = c
 		wg.Add(1)
 		go func() {
@@ -221,7 +222,7 @@ func hold(t *target, o *options, n int, settle time.Duration) map[string]any {
 	var first, failed atomic.Int64
 	clients := make([]*client, n)
 	for i := range n {
-		c := &client{t: t, req: req}
+		c := newClient(t, req)
 		clients[i] = c
 		var once sync.Once
 		c.onLine = func([]byte, time.Time) { once.Do(func() { first.Add(1) }) }
@@ -271,6 +272,13 @@ func parseTarget(s string) (*target, error) {
 			}
 		case "key":
 			t.key = v
+		case "keys": // a file with one key a line
+			b, err := os.ReadFile(v)
+			if err != nil {
+				return nil, err
+			}
+			t.keys = strings.Fields(string(b))
+			t.key = t.keys[0]
 		case "model":
 			t.model = v
 		case "header":
@@ -421,6 +429,7 @@ func compare(targets []*target, o *options, rounds int, base string) {
 			s.Tr50 = med(i, func(r *result) float64 { return r.Transit["p50"] })
 			s.Tr99 = med(i, func(r *result) float64 { return r.Transit["p99"] })
 		}
+		s.Rounds = all[i]
 		for _, r := range all[i] {
 			s.Errors += r.Errors
 			s.NoUsage += r.NoUsage
