@@ -332,6 +332,7 @@ func (s *Service) publish(all []Deployment, replicas map[string][]Replica, chain
 			if p := live[r.ID]; p != nil && r.State == RReady {
 				if ep, ok := p.serving(); ok {
 					route.Endpoints = append(route.Endpoints, RouteEndpoint{Replica: r.ID, Endpoint: ep})
+					route.Model.Task = ep.Caps.Ops.Task()
 					route.Model.ContextLength = max(ep.Context, route.Model.ContextLength)
 				}
 			}

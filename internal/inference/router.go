@@ -50,7 +50,7 @@ type ModelInfo struct {
 	Created       time.Time
 	ContextLength int
 	State         Status // of the deployment: ready, degraded, starting, ...
-	Task          string // "chat"
+	Task          string // chat, completion, embedding, rerank, moderation
 }
 
 // Router answers which endpoint a request goes to. It does no I/O: the table is immutable behind an atomic pointer and replaced as a whole when something changes.

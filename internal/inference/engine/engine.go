@@ -181,6 +181,19 @@ const (
 	OpCount // tells how many tokens a prompt has
 )
 
+// Task names the foremost of the operations: chat, completion, embedding, rerank or moderation.
+func (o Ops) Task() string {
+	for _, t := range []struct {
+		op   Ops
+		name string
+	}{{OpChat, "chat"}, {OpCompletion, "completion"}, {OpEmbedding, "embedding"}, {OpRerank, "rerank"}} {
+		if o.Has(t.op) {
+			return t.name
+		}
+	}
+	return "moderation"
+}
+
 // Has reports whether all of the wanted operations are in the set.
 func (o Ops) Has(want Ops) bool {
 	if o == 0 {

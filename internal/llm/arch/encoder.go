@@ -25,6 +25,9 @@ type Sequence struct {
 // EncoderRows is how many tokens a step of an encoder computes at most, where no single text is longer.
 const EncoderRows = 2048
 
+// EncoderSequences is how many sequences a step computes at most.
+const EncoderSequences = 128
+
 // Encoder computes the rows of whole sequences: every token sees every other one of its sequence. Not safe for concurrent use. Source: Devlin et al. 2018 (arXiv 1810.04805), Liu et al. 2019 (1907.11692).
 type Encoder struct {
 	m    *Model
@@ -71,8 +74,10 @@ func (c *Config) encoderKV() kernel.KVShape {
 	return kernel.KVShape{Layers: 1, Heads: c.Heads, HeadDim: c.HeadDim}
 }
 
-// encoderPages: each sequence begins a page of its own; the worst step is one of single tokens.
-func (c *Config) encoderPages(rows int) int { return rows }
+// encoderPages: each sequence begins a page of its own.
+func (c *Config) encoderPages(rows int) int {
+	return (rows+PageTokens-1)/PageTokens + min(rows, EncoderSequences)
+}
 
 // encoderBytes is what NewEncoder allocates.
 func (c *Config) encoderBytes(rows int) int64 {
@@ -82,7 +87,7 @@ func (c *Config) encoderBytes(rows int) int64 {
 // Rows returns how many tokens a step takes.
 func (e *Encoder) Rows() int { return len(e.queries) }
 
-// Encode computes the rows of the sequences, which together have at most Rows tokens and each at least one and at most Config.Ctx. The result holds their rows one after another, [tokens][Dim], and is valid
+// Encode computes the rows of the sequences: at most EncoderSequences, which together have at most Rows tokens and each at least one and at most Config.Ctx. The result holds their rows one after another, [tokens][Dim], and is valid
 // until the next call. It panics with llm.ErrFileChanged if the embeddings' file was cut short.
 func (e *Encoder) Encode(list []Sequence) []float32 {
 	c := &e.m.Config

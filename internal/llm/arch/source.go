@@ -246,7 +246,7 @@ func (s *Source) Memory(ctx, slots int, full bool) Memory {
 		}
 	}
 	if c.Arch == Bert { // keeps nothing between requests
-		m.Scratch = c.encoderBytes(EncoderRows)
+		m.Scratch = c.encoderBytes(max(EncoderRows, c.Ctx))
 		return m
 	}
 	per := c.PageBytes(kv)

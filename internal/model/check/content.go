@@ -46,6 +46,9 @@ func (r *runner) shape(context.Context) (rows []Row, err error) {
 	facts := &r.out.Facts
 	facts.Architecture, facts.ContextLength = c.Arch, c.Ctx
 	facts.Values["layers"], facts.Values["hidden"], facts.Values["feed_forward"], facts.Values["vocabulary"] = c.Layers, c.Dim, c.FF, c.Vocab
+	if c.Arch == arch.Bert {
+		facts.Values["pooling"], facts.Values["labels"] = c.Encoder.Pooling, c.Encoder.Labels
+	}
 	facts.Values["heads"], facts.Values["kv_heads"], facts.Values["head_dim"], facts.Values["tied"] = c.Heads, c.KVHeads, c.HeadDim, c.Tied
 	r.memory()
 	return pass(fmt.Sprintf("all %d tensors fit the architecture %s", len(src.Tensors), c.Arch)), nil
@@ -110,6 +113,9 @@ func (r *runner) tokenizer(context.Context) ([]Row, error) {
 	if r.src != nil && t.Size() > r.src.Config.Vocab {
 		return nil, ErrVocab.With("the tokenizer knows %d tokens, the model's weights have rows for %d", t.Size(), r.src.Config.Vocab).WithHint("The tokenizer belongs to another model: import the files of one model together")
 	}
+	if r.src != nil && r.src.Config.Arch == arch.Bert { // such vocabularies keep neither case nor spaces
+		return pass(fmt.Sprintf("%d tokens", t.Size())), nil
+	}
 	bad, n := "", 0
 	texts := samples()
 	for _, s := range texts {
@@ -150,6 +156,9 @@ var conversations = [][]chat.Message{
 
 // template renders conversations inside the limits of the sandbox. It never refuses: a deployment can bring its own template.
 func (r *runner) template(context.Context) ([]Row, error) {
+	if r.src != nil && r.src.Config.Arch == arch.Bert {
+		return skip("the model makes vectors or scores, not answers"), nil
+	}
 	var source, bos, eos string
 	if r.out.Facts.Format == "gguf" {
 		f, err := r.model()

@@ -274,11 +274,23 @@ func (i *Instance) Endpoint() engine.Endpoint {
 	if i.ready.Slots > 0 {
 		ep.Slots = i.ready.Slots
 	}
+	for _, t := range i.ready.Tasks {
+		switch t {
+		case worker.TaskEmbedding:
+			ep.Caps.Ops = engine.OpEmbedding | engine.OpCount
+		case worker.TaskRerank:
+			ep.Caps.Ops = engine.OpRerank | engine.OpCount
+		}
+	}
 	return ep
 }
 
-// Smoke implements engine.Instance.
-func (i *Instance) Smoke(ctx context.Context) error { return i.client.Smoke(ctx) }
+// Smoke implements engine.Instance. What the model does is known only now that it is loaded.
+func (i *Instance) Smoke(ctx context.Context) error {
+	c := engine.NewClient(i.Endpoint(), nil)
+	defer c.Close()
+	return c.Smoke(ctx)
+}
 
 // Health implements engine.Instance.
 func (i *Instance) Health(ctx context.Context) engine.Health {

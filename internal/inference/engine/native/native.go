@@ -98,8 +98,8 @@ func (d *Driver) Probe(context.Context) (engine.Capabilities, error) {
 		return engine.Capabilities{Engine: "native"}, engine.ErrMissing.With("the program itself is gone: %s", filepath.Base(d.o.Binary))
 	}
 	return engine.Capabilities{
-		Engine: "native", Devices: []string{"cpu"}, Formats: []string{"gguf", "safetensors"}, Tasks: []string{"chat", "completion"},
-		Detail: "built in; families " + strings.Join([]string{arch.Llama, "mistral", arch.Qwen2, arch.Qwen3}, ", "),
+		Engine: "native", Devices: []string{"cpu"}, Formats: []string{"gguf", "safetensors"}, Tasks: []string{"chat", "completion", "embedding", "rerank"},
+		Detail: "built in; families " + strings.Join([]string{arch.Llama, "mistral", arch.Qwen2, arch.Qwen3, arch.Bert, "roberta"}, ", "),
 	}, nil
 }
 

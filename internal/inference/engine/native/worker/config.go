@@ -5,7 +5,7 @@
 // Progress, readiness and fatal errors are JSON lines, [Note], on standard output; standard error carries JSON logs. SIGTERM drains: new requests get 503, running ones end, at most drain_seconds long.
 // Exit codes are the Exit constants.
 //
-// Data plane, HTTP/1.1 on the unix socket: POST /v1/chat/completions, /v1/completions, /tokenize, /detokenize; GET /v1/models (the first id is the nonce, its "root" the model's name), /health (503 with
+// Data plane, HTTP/1.1 on the unix socket: POST /v1/chat/completions, /v1/completions, or for encoders /v1/embeddings or /v1/rerank; /tokenize, /detokenize; GET /v1/models (the first id is the nonce, its "root" the model's name), /health (503 with
 // {"status":"loading","percent":42,"done":..,"total":..} while loading, then 200 {"status":"ok"}, 503 {"status":"draining"}), /metrics (vLLM's names), /stats; POST /drain (202; leaves when the running ones have
 // ended). The header X-Maas-Tenant names the account a request counts for: tenants get equal shares, and cached prefixes are shared within a tenant only, so that nobody can time what others asked; the body's
 // cache_salt narrows that further. X-Maas-Class: batch yields to everything else. A client that closes its connection ends its request, streamed or not.
@@ -59,7 +59,9 @@ type Note struct {
 	Slots   int    `json:"slots,omitempty"`
 	KVBytes int64  `json:"kv_bytes,omitempty"`
 	Pages   int    `json:"pages,omitempty"`
-	Model   any    `json:"model,omitempty"` // arch.Config
-	Code    string `json:"code,omitempty"`
-	Message string `json:"message,omitempty"`
+
+	Tasks   []string `json:"tasks,omitempty"` // of an encoder: embedding or rerank
+	Model   any      `json:"model,omitempty"` // arch.Config
+	Code    string   `json:"code,omitempty"`
+	Message string   `json:"message,omitempty"`
 }

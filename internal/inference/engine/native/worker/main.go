@@ -174,9 +174,9 @@ func (p *process) serve(ctx context.Context, cfg Config) error {
 	}
 	defer m.close()
 	s.start(m)
-	st := m.engine.Stats()
+	st := m.computer().Stats()
 	p.log.Info("ready", "context", st.MaxCtx, "slots", st.MaxSeqs, "kernel", kernel.Current().String(), "threads", cfg.Threads)
-	p.tell(Note{T: "ready", Context: st.MaxCtx, Slots: st.MaxSeqs, KVBytes: st.KVBytes, Pages: st.Pages, Model: m.source.Config})
+	p.tell(Note{T: "ready", Context: st.MaxCtx, Slots: st.MaxSeqs, KVBytes: st.KVBytes, Pages: st.Pages, Tasks: m.tasks(), Model: m.source.Config})
 	select {
 	case <-ctx.Done():
 	case <-s.drained:
@@ -184,7 +184,7 @@ func (p *process) serve(ctx context.Context, cfg Config) error {
 	s.drain()
 	left, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(cfg.DrainSeconds)*time.Second)
 	defer cancel()
-	if err := m.engine.Close(left); err != nil {
+	if err := m.computer().Close(left); err != nil {
 		p.log.Warn("requests were cut off", "error", err)
 	}
 	_ = h.Shutdown(left) // answers that are still being written
@@ -234,7 +234,7 @@ func (p *process) load(ctx context.Context, cfg Config, s *server, pool *kernel.
 	if cfg.Context <= 0 || cfg.Context > src.Config.Ctx {
 		cfg.Context = src.Config.Ctx
 	}
-	kv, err := kvBytes(cfg, src)
+	kv, err := kvBytes(cfg, src) // an encoder has none
 	if err != nil {
 		return nil, err
 	}
@@ -253,10 +253,19 @@ func (p *process) load(ctx context.Context, cfg Config, s *server, pool *kernel.
 	if err != nil {
 		return nil, err
 	}
-	e, err := run.Open(m, tok, run.Options{KVBytes: kv, FullKV: cfg.KVType == "f32", MaxSeqs: cfg.MaxSeqs, MaxCtx: cfg.Context, Pool: pool, EndTokens: src.EndTokens(),
-		Report: func(failure any, stack []byte) {
-			p.log.Error("a step of the engine failed", "failure", failure, "stack", string(stack))
-		}})
+	failed := func(failure any, stack []byte) {
+		p.log.Error("a step of the engine failed", "failure", failure, "stack", string(stack))
+	}
+	if src.Config.Arch == arch.Bert {
+		e, err := run.OpenEncoder(m, tok, run.EncoderOptions{MaxCtx: cfg.Context, Pool: pool, Report: failed})
+		if err != nil {
+			return nil, err
+		}
+		boundGarbage()
+		ok = true
+		return &model{source: src, tok: tok, encoder: e}, nil
+	}
+	e, err := run.Open(m, tok, run.Options{KVBytes: kv, FullKV: cfg.KVType == "f32", MaxSeqs: cfg.MaxSeqs, MaxCtx: cfg.Context, Pool: pool, EndTokens: src.EndTokens(), Report: failed})
 	if err != nil {
 		return nil, err
 	}
@@ -283,6 +292,9 @@ func boundGarbage() {
 // kvBytes decides the size of the cache: what is asked for, else room for every slot at full context, within the memory limit. arch.ErrMemory with both numbers if one sequence of the context does not fit.
 func kvBytes(cfg Config, src *arch.Source) (int64, error) {
 	need := src.Memory(cfg.Context, cfg.MaxSeqs, cfg.KVType == "f32")
+	if src.Config.Arch == arch.Bert {
+		return 0, nil
+	}
 	kv := need.KV
 	if cfg.KVBytes > 0 {
 		kv = min(kv, cfg.KVBytes)

@@ -84,7 +84,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	if loaded == nil {
 		return
 	}
-	s := loaded.engine.Stats()
+	s := loaded.computer().Stats()
 	gauge := func(d *prometheus.Desc, v float64, l ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, l...)
 	}
@@ -93,7 +93,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(m.running, float64(s.Running))
 	gauge(m.waiting, float64(s.Waiting))
-	gauge(m.kv, 1-float64(s.FreePages)/float64(s.Pages))
+	if s.Pages > 0 {
+		gauge(m.kv, 1-float64(s.FreePages)/float64(s.Pages))
+	}
 	count(m.promptTotal, s.PromptTokens)
 	count(m.genTotal, s.CompletionTokens)
 	count(m.queries, s.PrefixQueries)

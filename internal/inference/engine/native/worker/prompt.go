@@ -219,7 +219,7 @@ func (m *model) encode(parts []token.Part, o token.Options, field string) ([]int
 	if err != nil {
 		return nil, err
 	}
-	if limit := m.engine.MaxContext(); len(ids) >= limit {
+	if limit := m.computer().MaxContext(); len(ids) >= limit {
 		return nil, tooLong(len(ids), limit, field)
 	}
 	return ids, nil

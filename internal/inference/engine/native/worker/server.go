@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,12 +36,44 @@ const maxBody = 32 << 20
 type model struct {
 	source      *arch.Source
 	tok         *token.Tokenizer
-	engine      *run.Engine
+	engine      *run.Engine  // nil = an encoder
+	encoder     *run.Encoder // nil = a decoder
 	template    *template
 	templateErr error // why there is no template
 }
 
 func (m *model) close() { _ = m.source.Close() }
+
+// computer is what both kinds of engines have.
+type computer interface {
+	MaxContext() int
+	Stats() run.Stats
+	Close(ctx context.Context) error
+}
+
+func (m *model) computer() computer {
+	if m.encoder != nil {
+		return m.encoder
+	}
+	return m.engine
+}
+
+// Tasks of an engine, as Note.Tasks names them.
+const (
+	TaskEmbedding = "embedding"
+	TaskRerank    = "rerank"
+)
+
+// tasks names what an encoder does; a decoder chats and completes, which is not said.
+func (m *model) tasks() []string {
+	switch {
+	case m.encoder == nil:
+		return nil
+	case m.encoder.Ranks():
+		return []string{TaskRerank}
+	}
+	return []string{TaskEmbedding}
+}
 
 // server answers HTTP from the moment the socket exists.
 type server struct {
@@ -62,8 +96,10 @@ func newServer(cfg Config, p *process) *server {
 	s := &server{cfg: cfg, process: p, mux: http.NewServeMux(), created: time.Now().Unix(), drained: make(chan struct{})}
 	s.fence.Store(cfg.Fence)
 	s.metrics = newMetrics(s)
-	s.mux.HandleFunc("POST /v1/chat/completions", s.wrap(s.chat))
-	s.mux.HandleFunc("POST /v1/completions", s.wrap(s.completion))
+	s.mux.HandleFunc("POST /v1/chat/completions", s.wrap(decoders(s.chat)))
+	s.mux.HandleFunc("POST /v1/completions", s.wrap(decoders(s.completion)))
+	s.mux.HandleFunc("POST /v1/embeddings", s.wrap(s.embeddings))
+	s.mux.HandleFunc("POST /v1/rerank", s.wrap(s.rerank))
 	s.mux.HandleFunc("POST /tokenize", s.wrap(s.tokenize))
 	s.mux.HandleFunc("POST /detokenize", s.wrap(s.detokenize))
 	s.mux.HandleFunc("GET /v1/models", s.models)
@@ -90,8 +126,11 @@ func (s *server) start(m *model) { s.model.Store(m) }
 
 func (s *server) drain() { s.draining.Store(true) }
 
+// handler is one of the data plane: it writes the answer, or returns the error to write.
+type handler func(w http.ResponseWriter, r *http.Request, m *model, body []byte) error
+
 // wrap guards a handler of the data plane: the model must be loaded, the body within its limit, and a panic, a bug of ours, costs one request.
-func (s *server) wrap(f func(w http.ResponseWriter, r *http.Request, m *model, body []byte) error) http.HandlerFunc {
+func (s *server) wrap(f handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		m := s.model.Load()
 		if m == nil {
@@ -121,6 +160,16 @@ func (s *server) wrap(f func(w http.ResponseWriter, r *http.Request, m *model, b
 	}
 }
 
+// decoders lets a handler see models that make text only.
+func decoders(f handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, m *model, body []byte) error {
+		if m.engine == nil {
+			return errMissing.With("this model makes no text: it serves %s", strings.Join(m.tasks(), ", "))
+		}
+		return f(w, r, m, body)
+	}
+}
+
 // decode reads a body; the error names the field.
 func decode(body []byte, v any) error {
 	if err := dialect.Decode(body, v); err != nil {
@@ -136,7 +185,7 @@ func decode(body []byte, v any) error {
 func (s *server) models(w http.ResponseWriter, _ *http.Request) {
 	info := dialect.ModelInfo{ID: s.cfg.Nonce, Object: "model", Created: s.created, OwnedBy: "maas", Root: s.cfg.Model}
 	if m := s.model.Load(); m != nil {
-		info.MaxModelLen = m.engine.MaxContext()
+		info.MaxModelLen = m.computer().MaxContext()
 	}
 	list := dialect.ModelList{Object: "list", Data: []dialect.ModelInfo{info}}
 	if s.cfg.Model != "" && s.cfg.Model != s.cfg.Nonce {
@@ -177,7 +226,7 @@ func (s *server) stats(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, errLoading.After(time.Second))
 		return
 	}
-	writeJSON(w, http.StatusOK, m.engine.Stats())
+	writeJSON(w, http.StatusOK, m.computer().Stats())
 }
 
 func (s *server) askDrain(w http.ResponseWriter, _ *http.Request) {

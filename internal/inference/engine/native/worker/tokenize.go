@@ -22,6 +22,9 @@ func (s *server) tokenize(w http.ResponseWriter, _ *http.Request, m *model, body
 		return err
 	}
 	var ids []int32
+	if in.Prompt == nil && m.engine == nil {
+		return errMissing.With("this model has no form of a conversation: send prompt")
+	}
 	if in.Prompt == nil {
 		p, err := m.render(&in.ChatRequest)
 		if err != nil {
@@ -42,7 +45,7 @@ func (s *server) tokenize(w http.ResponseWriter, _ *http.Request, m *model, body
 	if ids == nil {
 		ids = []int32{}
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"count": len(ids), "max_model_len": m.engine.MaxContext(), "tokens": ids})
+	writeJSON(w, http.StatusOK, map[string]any{"count": len(ids), "max_model_len": m.computer().MaxContext(), "tokens": ids})
 	return nil
 }
 
