@@ -84,7 +84,7 @@ func (g *Gateway) serve(gone context.Context, out client, op *operation, cred *u
 	defer func() {
 		g.metrics.inflight.Dec()
 		c.settle()
-		c.out, c.gone, c.cred, c.body, c.target = nil, nil, nil, nil, nil
+		c.out, c.gone, c.cred, c.body, c.target, c.way, c.cut.tr = nil, nil, nil, nil, nil, way{}, nil
 		if cap(c.cut.buf) <= 64<<10 && cap(c.cut.out) <= 64<<10 {
 			g.calls.Put(c)
 		}
@@ -92,12 +92,12 @@ func (g *Gateway) serve(gone context.Context, out client, op *operation, cred *u
 	if err := c.admit(); err != nil {
 		e := asFault(err)
 		g.metrics.refused.WithLabelValues(e.Code).Inc()
-		c.row.Status = status(e)
+		c.row.Status = c.status(e)
 		out.refuse(c, e)
 		return
 	}
 	if e := c.attempts(); e != nil {
-		c.row.Status = status(e)
+		c.row.Status = c.status(e)
 		switch {
 		case c.begun:
 			c.row.Status = 200

@@ -20,6 +20,14 @@ func anthropicStatus(e *fault.Error) int {
 	return status(e)
 }
 
+// status is what the client gets, in its dialect.
+func (c *call) status(e *fault.Error) int {
+	if c.op.form == dialect.Messages || c.op.form == dialect.Count {
+		return anthropicStatus(e)
+	}
+	return status(e)
+}
+
 // billing reports whether a limit is one of money or quota, that waiting does not lift.
 func billing(e *fault.Error) bool {
 	return strings.HasSuffix(e.Code, "budget_exceeded") || strings.HasSuffix(e.Code, "balance_exhausted")

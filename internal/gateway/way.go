@@ -151,6 +151,7 @@ func (c *cutter) note(s *dialect.Seen) {
 
 // atLeast corrects what is told on the way: some tell the output at the end only, and each event with content is a token at least.
 func (c *cutter) atLeast() {
+	c.counted = false
 	if u := &c.usage; !c.final && u.told && c.events > u.outText+u.outThought {
 		u.outText, c.counted = c.events-u.outThought, true
 	}
@@ -175,6 +176,7 @@ func (c *cutter) message(e, data []byte) {
 			if s.value(1) == nil {
 				c.usage.anthropic(data[l.value:s.i])
 				c.final = kind == "message_delta"
+				c.atLeast()
 			}
 		}
 		c.finished = c.finished || kind == "message_delta"

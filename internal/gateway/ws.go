@@ -311,6 +311,8 @@ func (k *socket) request(ctx context.Context, w wantData) {
 		op = &opChat
 	case "/v1/completions":
 		op = &opCompletion
+	case "/v1/responses":
+		op = &opResponses
 	default:
 		fail(ErrEndpoint.With("%.100q is not offered here", w.Endpoint))
 		return
@@ -395,6 +397,7 @@ func (s *socketClient) write(p []byte) error {
 		}
 		event := p[:n]
 		p = p[n:]
+		last := endsResponse(event)
 		for line := range bytes.SplitSeq(event, []byte{'\n'}) {
 			data, ok := bytes.CutPrefix(bytes.TrimRight(line, "\r"), dataField)
 			data = bytes.TrimSpace(data)
@@ -412,7 +415,7 @@ func (s *socketClient) write(p []byte) error {
 				}
 				continue
 			}
-			if err := s.chunk(data, false); err != nil {
+			if err := s.chunk(data, last); err != nil {
 				return err
 			}
 		}
@@ -420,7 +423,13 @@ func (s *socketClient) write(p []byte) error {
 	return nil
 }
 
-// chunk sends one object of the dialect; a whole answer is followed by done.
+// endsResponse reports whether an event is the last one of a stream of responses, which has no mark behind it.
+func endsResponse(event []byte) bool {
+	name, ok := bytes.CutPrefix(event, []byte("event: response."))
+	return ok && (bytes.HasPrefix(name, []byte("completed\n")) || bytes.HasPrefix(name, []byte("incomplete\n")) || bytes.HasPrefix(name, []byte("failed\n")))
+}
+
+// chunk sends one object of the dialect; a whole answer, and the last event of one, is followed by done.
 func (s *socketClient) chunk(data []byte, whole bool) error {
 	if i := bytes.Index(data, usageKey); i >= 0 {
 		if v := colon(data, i+len(usageKey)); v >= 0 && v < len(data) && data[v] == '{' {

@@ -169,3 +169,23 @@ func TestWebSocketAdmission(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, 503, resp.StatusCode)
 }
+
+func TestWebSocketResponses(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	c, _, err := r.dial(t, "/v1/inference/stream", bearer(r.key))
+	require.NoError(t, err)
+	defer func() { _ = c.CloseNow() }()
+	w := wsClient{t, c}
+	require.Equal(t, "hello", w.read().Type)
+	for _, more := range []string{"", `,"stream":true`} {
+		w.write(request("a", "/v1/responses", `{"model":"`+model+`","input":"{\"tokens\":4}"`+more+`}`))
+		require.Equal(t, "start", w.read().Type)
+		chunks := 0
+		for f := w.read(); f.Type != "done"; f = w.read() {
+			require.Equal(t, "chunk", f.Type)
+			chunks++
+		}
+		require.Equal(t, map[string]int{"": 1, `,"stream":true`: 12}[more], chunks)
+	}
+}
