@@ -53,6 +53,12 @@ func One(t *testing.T, set ...string) *Set {
 	return s
 }
 
+// OnPostgres is One on a new PostgreSQL database.
+func OnPostgres(t *testing.T, set ...string) *Set {
+	t.Helper()
+	return One(t, append([]string{"database.url=" + newDatabase(t)}, set...)...)
+}
+
 // Split starts user and model in one process, the rest in another: calls between them, one front door, one PostgreSQL.
 func Split(t *testing.T, set ...string) *Set {
 	t.Helper()
