@@ -127,6 +127,10 @@ var (
 func (c *cutter) event(e []byte) {
 	data, ok := bytes.CutPrefix(e, dataField)
 	if !ok {
+		if !fieldLines(e) {
+			c.astray()
+			return
+		}
 		if i := bytes.Index(e, []byte("\ndata:")); i >= 0 {
 			data, ok = e[i+6:], true
 		}
@@ -147,6 +151,10 @@ func (c *cutter) event(e []byte) {
 	if bytes.HasPrefix(data, doneMark) {
 		c.done = true
 		c.out = append(c.out, e...)
+		return
+	}
+	if data[0] != '{' && data[0] != '\n' && data[0] != '\r' { // the event ends with an empty line, so there is a byte
+		c.astray()
 		return
 	}
 	l := look(data)

@@ -51,11 +51,15 @@ var faults = map[string]func(x *exchange) bool{
 	"half-first":      func(x *exchange) bool { x.head(); x.raw(`data: {"id":"chatcmpl-1","choices":[{"del`); return false },
 	"error-first":     func(x *exchange) bool { return x.head() && x.event(fault) && x.put("0\r\n\r\n") },
 	"error-told":      errorTold,
-	"garbage-events":  func(x *exchange) bool { x.head(); x.raw(noise(300)); return false },
-	"bad-chunk":       func(x *exchange) bool { x.head(); x.put("zz\r\nok\r\n"); return false },
-	"error-200":       func(x *exchange) bool { return x.whole(200, "", fault) },
-	"html":            func(x *exchange) bool { return x.whole(200, "", "<html><body>Bad gateway</body></html>") },
-	"empty":           func(x *exchange) bool { return x.whole(200, "", "") },
+	"garbage-events":  func(x *exchange) bool { x.head(); x.raw(noise(200)); return false },
+	"garbage-event": func(x *exchange) bool {
+		return x.head() && x.raw("x"+noise(100)+"\n\n") && x.event("<html>") && x.end()
+	},
+	"text-event": func(x *exchange) bool { return x.head() && x.event("Internal Server Error") && x.end() },
+	"bad-chunk":  func(x *exchange) bool { x.head(); x.put("zz\r\nok\r\n"); return false },
+	"error-200":  func(x *exchange) bool { return x.whole(200, "", fault) },
+	"html":       func(x *exchange) bool { return x.whole(200, "", "<html><body>Bad gateway</body></html>") },
+	"empty":      func(x *exchange) bool { return x.whole(200, "", "") },
 
 	// in the middle
 	"die-mid":       func(x *exchange) bool { return x.begin() && reset(x) },
@@ -63,6 +67,8 @@ var faults = map[string]func(x *exchange) bool{
 	"half-event":    func(x *exchange) bool { x.begin(); x.raw(`data: {"id":"chatcmpl-1","choices":[{"del`); return false },
 	"hang-mid":      func(x *exchange) bool { return x.begin() && hang(x) },
 	"error-mid":     func(x *exchange) bool { return x.begin() && x.event(fault) && x.put("0\r\n\r\n") },
+	"garbage-mid":   func(x *exchange) bool { return x.begin() && x.raw("x"+noise(100)+"\n\n") && x.end() },
+	"text-mid":      func(x *exchange) bool { return x.begin() && x.event("Internal Server Error") && x.end() },
 	"no-end":        func(x *exchange) bool { return x.begin() && x.put("0\r\n\r\n") },
 	"bad-chunk-mid": func(x *exchange) bool { x.begin(); x.put("-5\r\n"); return false },
 	"long-length":   longLength,
