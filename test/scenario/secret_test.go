@@ -93,6 +93,7 @@ func TestSecretsAreNowhereInClear(t *testing.T) {
 		app.Post("/v1/chat/completions", map[string]any{"model": "nothing", "messages": []map[string]string{{"role": "user", "content": "planted prompt: my diagnosis is nobody's business"}}}).Want(http.StatusNotFound)
 		secrets.add(t, "a key that is not one of ours", "sk-planted-foreign-key-abcdefghijklmnop")
 		s.With("sk-planted-foreign-key-abcdefghijklmnop").Get("/v1/models").Want(http.StatusUnauthorized)
+		second(t, s, secrets)
 
 		files := 0
 		for _, data := range s.Data {
@@ -114,6 +115,17 @@ func TestSecretsAreNowhereInClear(t *testing.T) {
 		require.Contains(t, rows, s.Owner.Email, "the database was looked through")
 		require.Empty(t, secrets.in([]byte(rows)), "the database")
 	})
+}
+
+// second plants what the second factor and the ways into a team give out.
+func second(t *testing.T, s *maastest.Set, secrets planted) {
+	t.Helper()
+	dev := s.As("developer")
+	totp := dev.Post("/api/v1/auth/mfa/totp", nil).Want(http.StatusOK, http.StatusCreated)
+	secrets.add(t, "the secret of one-time codes", totp.Str("secret"))
+	invitation := s.As("owner").Post("/api/v1/invitations", map[string]any{"email": "new@example.com", "roles": []string{"viewer"}}).Want(http.StatusCreated)
+	link := invitation.Str("accept_url")
+	secrets.add(t, "an invitation", link[strings.LastIndexAny(link, "/=")+1:])
 }
 
 // dump reads every row of the database as text.
