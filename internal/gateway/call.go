@@ -125,6 +125,7 @@ func (c *call) admit() error {
 	if c.f, err = scan(c.body); err != nil {
 		return err
 	}
+	c.f.fit(c.op)
 	name := string(c.f.name(c.body))
 	c.row.Stream = c.f.stream
 	if c.target, err = c.g.Router.Resolve(who.TenantID, name); err != nil {

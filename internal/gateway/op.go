@@ -55,6 +55,16 @@ func operationAt(path string) *operation {
 	return nil
 }
 
+// fit reads the fields the way the operation means them: another form has another name for the limit of the answer, and where nothing is generated nothing is streamed.
+func (f *fields) fit(op *operation) {
+	if op.form == dialect.Responses {
+		f.hasMax, f.maxTokens = f.maxOutput >= 0, f.maxOutput
+	}
+	if op.plain {
+		f.stream = false
+	}
+}
+
 // speaksAnthropic reports whether a request is of Anthropic's dialect: errors and lists of models then have its form.
 func speaksAnthropic(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/v1/messages") || r.Header.Get("Anthropic-Version") != "" && strings.HasPrefix(r.URL.Path, "/v1/models")

@@ -36,6 +36,7 @@ type fields struct {
 	usageValue   span  // value of stream_options.include_usage
 	runValue     span  // value of stream_options.continuous_usage_stats
 	maxTokens    int64 // max_completion_tokens, else max_tokens; -1 = neither
+	maxOutput    int64 // max_output_tokens; -1 = not there
 	n            int64 // choices asked for; 1 if not told
 	end          int   // offset of the object's closing brace
 	textBytes    int   // bytes inside strings, keys left out: what a prompt's length is estimated from
@@ -61,12 +62,13 @@ const (
 	keyBestOf
 	keyMaxTokens
 	keyMaxCompletion
+	keyMaxOutput
 	keyTemperature
 	keyTopP
 	keyCount
 )
 
-var inspected = [keyCount]string{"model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens", "temperature", "top_p"}
+var inspected = [keyCount]string{"model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens", "temperature", "top_p"}
 
 // scanner walks a body once. It accepts exactly RFC 8259 (with any bytes >= 0x20 in strings, as encoding/json does) up to maxNesting levels.
 type scanner struct {
@@ -77,7 +79,7 @@ type scanner struct {
 
 // scan validates the whole body and collects the inspected fields of its top level. No allocation unless it fails.
 func scan(body []byte) (fields, error) {
-	f := fields{maxTokens: -1, n: 1}
+	f := fields{maxTokens: -1, maxOutput: -1, n: 1}
 	s := scanner{b: body}
 	s.space()
 	if s.i >= len(body) || body[s.i] != '{' {
@@ -162,7 +164,7 @@ func (s *scanner) member(f *fields, which int) error {
 			return badParameter("stream_options", "type", "must be an object")
 		}
 		f.optionsNull = span{from, s.i}
-	case keyN, keyBestOf, keyMaxTokens, keyMaxCompletion:
+	case keyN, keyBestOf, keyMaxTokens, keyMaxCompletion, keyMaxOutput:
 		if null {
 			return nil
 		}
@@ -191,6 +193,8 @@ func (s *scanner) number(f *fields, which int, n int64) {
 	case keyMaxCompletion:
 		f.hasMax = true
 		f.maxTokens = n
+	case keyMaxOutput:
+		f.maxOutput = n
 	}
 }
 

@@ -47,7 +47,10 @@ func (t *messagesToChat) Request(dst, body []byte) ([]byte, error) {
 		}
 	}
 	if m.Metadata != nil {
-		c.User = m.Metadata.UserID
+		if c.User = m.Metadata.UserID; len(c.User) > userMost {
+			c.User = ""
+			t.seen.drop("metadata.user_id")
+		}
 	}
 	t.o.streaming(&c)
 	if err := t.tooling(&m, &c); err != nil {
@@ -74,6 +77,9 @@ func (t *messagesToChat) Request(dst, body []byte) ([]byte, error) {
 	}
 	return appendJSON(dst, c)
 }
+
+// userMost is what OpenAI takes for a user. Coding agents send longer ones, which say more than who asks.
+const userMost = 64
 
 // streaming asks for usage at the end of a stream, and on the way where the upstream tells it.
 func (o *Options) streaming(c *chatBody) {

@@ -97,7 +97,7 @@ func (t *chatToMessages) Request(dst, body []byte) ([]byte, error) {
 	if err := t.tooling(c, &m); err != nil {
 		return dst, err
 	}
-	if err := effort(c.ReasoningEffort, &m); err != nil {
+	if err := t.effort(c.ReasoningEffort, &m, c.max() >= 0); err != nil {
 		return dst, err
 	}
 	if m.System, m.Messages, err = anthropicTurns(c.Messages); err != nil {
@@ -118,8 +118,12 @@ func nonZero(v *float64) bool { return v != nil && *v != 0 }
 // thoughtBudgets are tokens of thinking by effort. Taste: a quarter, once and four times what a long answer has.
 var thoughtBudgets = map[string]int{"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
 
-// effort turns a wish for reasoning into a budget. The budget comes on top of what the answer may have, and a thinking model takes no temperature.
-func effort(word string, m *messagesBody) error {
+// thoughtLeast is the smallest budget that Anthropic takes.
+const thoughtLeast = 1024
+
+// effort turns a wish for reasoning into a budget. A limit that the client named holds for both, as with OpenAI, so at most three quarters of it are thoughts; else the budget comes on top of what the answer may
+// have. A thinking model takes no temperature.
+func (t *chatToMessages) effort(word string, m *messagesBody, limited bool) error {
 	switch word {
 	case "":
 		return nil
@@ -131,8 +135,16 @@ func effort(word string, m *messagesBody) error {
 	if !ok {
 		return wrong("reasoning_effort", "must be none, minimal, low, medium, high, xhigh or max")
 	}
+	if limited {
+		if budget = min(budget, *m.MaxTokens/4*3); budget < thoughtLeast {
+			t.seen.drop("reasoning_effort")
+			return nil
+		}
+	} else {
+		limit := *m.MaxTokens + budget
+		m.MaxTokens = &limit
+	}
 	m.Thinking = &anthropicThinking{Type: "enabled", BudgetTokens: budget}
-	*m.MaxTokens += budget
 	m.Temperature, m.TopP, m.TopK = nil, nil, nil
 	return nil
 }

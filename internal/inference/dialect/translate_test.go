@@ -97,6 +97,10 @@ func TestChatRequestToMessages(t *testing.T) {
 	ask(t, Chat, Messages, `{"messages":[{"role":"user","content":"x"}],"reasoning_effort":"low","temperature":0.5,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}}`,
 		`{"model":"up","max_tokens":10240,"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}],"thinking":{"type":"enabled","budget_tokens":2048},"output_config":{"format":{"type":"json_schema","schema":{"type":"object"}}}}`)
 
+	ask(t, Chat, Messages, `{"messages":[{"role":"user","content":"x"}],"reasoning_effort":"high","max_completion_tokens":4000}`, `{"model":"up","max_tokens":4000,"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}],"thinking":{"type":"enabled","budget_tokens":3000}}`)
+	tr = ask(t, Chat, Messages, `{"messages":[{"role":"user","content":"x"}],"reasoning_effort":"high","max_tokens":1000}`, `{"model":"up","max_tokens":1000,"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}]}`)
+	require.Equal(t, []string{"reasoning_effort"}, tr.Seen().Dropped)
+
 	o := plainOptions
 	half := 0.5
 	o.MaxTokens, o.Temperature = 33, &half
