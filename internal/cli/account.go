@@ -157,7 +157,7 @@ type keyView struct {
 
 func (a *app) keyCmd() *cobra.Command {
 	c := &cobra.Command{Use: "key", Short: "API keys"}
-	c.AddCommand(a.keyCreateCmd(),
+	c.AddCommand(a.keyCreateCmd(), a.keyRotateCmd(),
 		&cobra.Command{Use: "list", Short: "List keys", Args: cobra.NoArgs, RunE: a.withClient(func(ctx context.Context, cl *client, _ []string) error {
 			keys, err := all[keyView](ctx, cl, "/keys")
 			if err != nil {
@@ -182,12 +182,16 @@ func (a *app) keyCmd() *cobra.Command {
 
 func (a *app) keyCreateCmd() *cobra.Command {
 	var name string
-	var models []string
+	var models, addresses []string
+	var project, service string
 	var expires time.Duration
 	c := &cobra.Command{Use: "create", Short: "Create an API key; the secret is shown once", Args: cobra.NoArgs, Example: "  maas key create --name dev\n  KEY=$(maas key create --name ci --quiet)"}
 	quiet := c.Flags().BoolP("quiet", "q", false, "print the secret only")
 	c.Flags().StringVar(&name, "name", "", "what the key is for")
 	c.Flags().StringSliceVar(&models, "model", nil, "allow only these models (repeat or separate by commas)")
+	c.Flags().StringSliceVar(&addresses, "ip", nil, "allow it only from these addresses or CIDR blocks")
+	c.Flags().StringVar(&project, "project", "", "id or short name of the project that its usage is counted on")
+	c.Flags().StringVar(&service, "service-account", "", "id of the service account that owns the key")
 	c.Flags().DurationVar(&expires, "expires-in", 0, "lifetime such as 720h; 0 = no expiry")
 	c.RunE = a.withClient(func(ctx context.Context, cl *client, _ []string) error {
 		if name == "" {
@@ -196,6 +200,15 @@ func (a *app) keyCreateCmd() *cobra.Command {
 		body := map[string]any{"name": name}
 		if len(models) > 0 {
 			body["models"] = models
+		}
+		if len(addresses) > 0 {
+			body["ip_allow"] = addresses
+		}
+		if project != "" {
+			body["project_id"] = project
+		}
+		if service != "" {
+			body["service_account_id"] = service
 		}
 		if expires > 0 {
 			body["expires_at"] = time.Now().Add(expires).UTC().Truncate(time.Second)

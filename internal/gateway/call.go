@@ -118,7 +118,7 @@ func (c *call) admit() error {
 	if err != nil {
 		return err
 	}
-	if !who.May("inference:invoke") {
+	if !who.May("inference:invoke") && len(who.Grants) == 0 { // grants on single objects are looked at when the model is known
 		return ErrScope
 	}
 	c.row.TenantID, c.row.UserID, c.row.KeyID = who.TenantID, who.UserID, who.KeyID
@@ -130,6 +130,9 @@ func (c *call) admit() error {
 	c.row.Stream = c.f.stream
 	if c.target, err = c.g.Router.Resolve(who.TenantID, name); err != nil {
 		return err
+	}
+	if !mayInvoke(who, &c.target.Model) {
+		return ErrScope
 	}
 	c.row.Model = c.target.Model.ID
 	c.row.DeploymentID = c.target.Model.Deployment
@@ -145,6 +148,11 @@ func (c *call) admit() error {
 	c.rowBuf = appendUsage(c.rowBuf[:0], &c.row)
 	c.entry, err = c.g.journal.Begin(c.rowBuf)
 	return err
+}
+
+// mayInvoke reports whether a caller may call models, or this one by a grant on its deployment or route.
+func mayInvoke(p *auth.Principal, m *inference.ModelInfo) bool {
+	return p.May("inference:invoke") || len(p.Grants) > 0 && p.MayOn("inference:invoke", auth.Object{Kind: "deployment", ID: m.Deployment}, auth.Object{Kind: "route", ID: m.Route})
 }
 
 // allowed reports whether a caller may call a model: a key without a list may call all.

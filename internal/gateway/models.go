@@ -43,7 +43,7 @@ func (g *Gateway) caller(w http.ResponseWriter, r *http.Request) (*auth.Principa
 		return nil, false
 	}
 	p, err := cred.Check(g.Now())
-	if err == nil && !p.May("inference:invoke") && !p.May("inference:read") {
+	if err == nil && !p.May("inference:invoke") && !p.May("inference:read") && len(p.Grants) == 0 {
 		err = ErrScope
 	}
 	if err != nil {
@@ -68,7 +68,7 @@ func (g *Gateway) serveModels(w http.ResponseWriter, r *http.Request) {
 	}{Object: "list", Data: []modelObject{}}
 	var may []inference.ModelInfo
 	for _, m := range g.Router.Models(p.TenantID) {
-		if allowed(p, m.ID) {
+		if allowed(p, m.ID) && (p.May("inference:read") || mayInvoke(p, &m)) {
 			may = append(may, m)
 			list.Data = append(list.Data, objectOf(m))
 		}
@@ -94,7 +94,7 @@ func (g *Gateway) serveModel(w http.ResponseWriter, r *http.Request) {
 		name = plain
 	}
 	t, err := g.Router.Resolve(p.TenantID, name)
-	if err != nil || !allowed(p, t.Model.ID) {
+	if err != nil || !allowed(p, t.Model.ID) || !p.May("inference:read") && !mayInvoke(p, &t.Model) {
 		g.refuseHTTP(w, r, ErrModelNotFound.With("there is no model %.300q", name), false)
 		return
 	}

@@ -46,7 +46,7 @@ func (p *Process) opsRoutes(api web.API) {
 	web.Get(api, "/ops/log-level", "ops_log_level_get", "ops:read", http.StatusOK, func(context.Context, *struct{}) (levelBody, error) {
 		return levelBody{p.tel.Level()}, nil
 	})
-	web.Put(api, "/ops/log-level", "ops_log_level_set", "ops:write", http.StatusOK, func(ctx context.Context, in *struct{ Body levelBody }) (levelBody, error) {
+	web.Put(api, "/ops/log-level", "ops_log_level_set", "platform:write", http.StatusOK, func(ctx context.Context, in *struct{ Body levelBody }) (levelBody, error) {
 		if err := p.tel.SetLevel(in.Body.Level); err != nil {
 			return levelBody{}, err
 		}

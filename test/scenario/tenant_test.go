@@ -158,3 +158,40 @@ func checkExport(t *testing.T, b []byte, keyID, secret string) {
 	require.NoError(t, json.Unmarshal([]byte(files["organisation.json"]), &o))
 	require.Equal(t, int64(1), o.Rows["inference_route"])
 }
+
+// A grant on one deployment lets its holder call and handle that one, and nothing else, until it ends.
+func TestGrantOnOneDeployment(t *testing.T) {
+	maastest.Run(t, func(t *testing.T, s *maastest.Set) {
+		owner := s.As("owner")
+		owner.Post("/api/v1/models/demo", nil).Want(http.StatusCreated)
+		model := owner.Get("/api/v1/models").Str("items.0.name")
+		await(t, owner, "/api/v1/models/"+model, "latest.status", "ready")
+		ids := map[string]string{}
+		for _, name := range []string{"open", "closed"} {
+			ids[name] = owner.Post("/api/v1/inference/deployments", fields{"name": name, "model": model}).Want(http.StatusCreated).Str("id")
+			await(t, owner, "/api/v1/inference/deployments/"+name, "status", "ready")
+		}
+		role := owner.Post("/api/v1/roles", fields{"name": "Guest", "permissions": []string{"user:read", "key:read", "key:write"}}).Want(http.StatusCreated).Str("id")
+		user := owner.Post("/api/v1/users", fields{"email": "guest@example.com", "password": "a long password for them", "role": role}).Want(http.StatusCreated).Str("id")
+		guest := s.With(s.With("").Post("/api/v1/auth/login", fields{"email": "guest@example.com", "password": "a long password for them"}).Want(http.StatusOK).Str("access_token"))
+		guest.Post("/v1/chat/completions", chat("open")).Want(http.StatusForbidden)
+		grant := func(permission string) string {
+			return owner.Post("/api/v1/grants", fields{"subject": fields{"kind": "user", "id": user}, "permission": permission, "object": fields{"kind": "deployment", "id": ids["open"]}}).Want(http.StatusCreated).Event("user.grant.changed").Str("id")
+		}
+		invoke := grant("inference:invoke")
+		grant("inference:write")
+		eventually := func(status int, ask func() int) {
+			t.Helper()
+			require.Eventually(t, func() bool { return ask() == status }, 30*time.Second, 20*time.Millisecond)
+		}
+		eventually(http.StatusOK, func() int { return guest.Post("/v1/chat/completions", chat("open")).Status })
+		guest.Post("/v1/chat/completions", chat("closed")).Want(http.StatusForbidden)
+		require.NotContains(t, string(guest.Get("/v1/models").Want(http.StatusOK).Body), "closed")
+		guest.Get("/v1/models/closed").Want(http.StatusNotFound)
+		eventually(http.StatusOK, func() int { return guest.Post("/api/v1/inference/deployments/"+ids["open"]+"/stop", nil).Status })
+		guest.Post("/api/v1/inference/deployments/"+ids["closed"]+"/stop", nil).Want(http.StatusForbidden)
+		guest.Delete("/api/v1/inference/deployments/" + ids["closed"]).Want(http.StatusForbidden)
+		owner.Delete("/api/v1/grants/" + invoke).Want(http.StatusNoContent)
+		eventually(http.StatusForbidden, func() int { return guest.Post("/v1/chat/completions", chat("open")).Status })
+	})
+}
