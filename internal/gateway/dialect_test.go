@@ -26,12 +26,13 @@ type wire struct {
 	mu      sync.Mutex
 	bodies  map[string]string // by request id
 	paths   map[string]string
+	betas   map[string]string
 	emitted map[string]int
 }
 
 func newWire(t *testing.T) *wire {
 	t.Helper()
-	w := &wire{bodies: map[string]string{}, paths: map[string]string{}, emitted: map[string]int{}}
+	w := &wire{bodies: map[string]string{}, paths: map[string]string{}, betas: map[string]string{}, emitted: map[string]int{}}
 	s := httptest.NewServer(w)
 	t.Cleanup(s.Close)
 	w.addr = strings.TrimPrefix(s.URL, "http://")
@@ -48,7 +49,7 @@ func (u *wire) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw, _ := io.ReadAll(r.Body)
 	rid := r.Header.Get("X-Request-Id")
 	u.mu.Lock()
-	u.bodies[rid], u.paths[rid] = string(raw), r.URL.RequestURI()
+	u.bodies[rid], u.paths[rid], u.betas[rid] = string(raw), r.URL.RequestURI(), r.Header.Get("Anthropic-Beta")
 	u.mu.Unlock()
 	body := string(raw)
 	reply := func(s string) { w.Header().Set("Content-Type", "application/json"); _, _ = io.WriteString(w, s) }
@@ -366,6 +367,74 @@ func TestAnthropicErrors(t *testing.T) {
 	require.NoError(t, err)
 	_ = resp.Body.Close()
 	require.Equal(t, 200, resp.StatusCode, "the key may stand in x-api-key")
+}
+
+// What Anthropic offers beyond the standard is asked for by a header, which reaches it and no other.
+func TestBetaHeader(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	u := newWire(t)
+	u.serve(r)
+	for _, tc := range []struct{ model, beta, want string }{{"ant", "context-1m-2025-08-07,tools-2024-04-04", "context-1m-2025-08-07,tools-2024-04-04"}, {"ant", "a;b", ""}, {"gem", "context-1m-2025-08-07", ""}} {
+		q, err := http.NewRequestWithContext(t.Context(), "POST", r.url+"/v1/messages?beta=true", strings.NewReader(`{"model":"`+tc.model+`","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}`))
+		require.NoError(t, err)
+		q.Header.Set("X-Api-Key", r.key)
+		q.Header.Set("Anthropic-Beta", tc.beta)
+		resp, err := r.http.Do(q)
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+		require.Equal(t, 200, resp.StatusCode)
+		u.mu.Lock()
+		require.Equal(t, tc.want, u.betas[resp.Header.Get("X-Request-Id")])
+		u.mu.Unlock()
+	}
+}
+
+// Streams of all dialects side by side, a quarter of them left in the middle: each is booked with what its engine produced, to the token.
+func TestManyStreamsOfManyDialects(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	u := newWire(t)
+	u.serve(r)
+	script := `{\"tokens\":60,\"gap\":5}`
+	kinds := []struct{ path, body string }{
+		{"/v1/chat/completions", `{"model":"team/llama","stream":true,"messages":[{"role":"user","content":"` + script + `"}]}`},
+		{"/v1/messages", `{"model":"team/llama","stream":true,"max_tokens":99,"messages":[{"role":"user","content":"` + script + `"}]}`},
+		{"/v1/responses", `{"model":"team/llama","stream":true,"input":"` + script + `"}`},
+		{"/v1/messages", `{"model":"ant","stream":true,"max_tokens":99,"messages":[{"role":"user","content":"LONG"}]}`},
+		{"/v1/chat/completions", `{"model":"ant","stream":true,"messages":[{"role":"user","content":"LONG"}]}`},
+		{"/v1/responses", `{"model":"ant","stream":true,"input":"LONG"}`},
+	}
+	const n = 60
+	rids := make([]string, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			k := kinds[i%len(kinds)]
+			resp := r.post(ctx, k.path, r.key, k.body)
+			rids[i] = resp.Header.Get("X-Request-Id")
+			defer func() { _ = resp.Body.Close() }()
+			if i%4 == 0 || strings.Contains(k.body, "LONG") {
+				_, _ = io.CopyN(io.Discard, resp.Body, 3000)
+				cancel()
+				return
+			}
+			if _, err := io.ReadAll(resp.Body); err != nil {
+				t.Errorf("stream %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, r.settled())
+	require.NoError(t, r.g.Flush(t.Context()))
+	for i, rid := range rids {
+		b := r.booked(rid)
+		r.ups[0].finished(rid)
+		require.Equal(t, int64(u.count(rid)+r.ups[0].count(rid)), b.CompletionTokens, "stream %d of %s: end %s, source %s", i, kinds[i%len(kinds)].path, b.End, b.Source)
+		require.Equal(t, map[bool]int64{true: 35, false: b.PromptTokens}[b.Model == "ant"], b.PromptTokens)
+	}
 }
 
 func TestResponses(t *testing.T) {

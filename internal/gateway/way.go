@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,10 +122,27 @@ func (c *call) request(ep *engine.Endpoint) h1.Request {
 	if c.way.path == "/tokenize" { // stands beside the version, not below it
 		path = strings.TrimSuffix(ep.BasePath, "/v1") + c.way.path
 	}
+	headers := ep.Headers
+	if beta := c.beta(ep); beta != "" {
+		headers = append(slices.Clone(headers), "Anthropic-Beta", beta)
+	}
 	return h1.Request{
-		Address: h1.Address{Network: ep.Network, Addr: ep.Addr, TLS: ep.TLS, Name: ep.Host}, Method: "POST", Path: path, Host: ep.Host, Auth: ep.Auth.Reveal(), AuthName: ep.AuthName, Headers: ep.Headers,
+		Address: h1.Address{Network: ep.Network, Addr: ep.Addr, TLS: ep.TLS, Name: ep.Host}, Method: "POST", Path: path, Host: ep.Host, Auth: ep.Auth.Reveal(), AuthName: ep.AuthName, Headers: headers,
 		Type: "application/json", RequestID: c.row.RequestID, Body: c.pieces, First: c.patienceFirst(firstWhole),
 	}
+}
+
+// beta is what a client of Anthropic's dialect asks an upstream of the same dialect for beyond the standard; "" = nothing, or something that is no list of plain names.
+func (c *call) beta(ep *engine.Endpoint) string {
+	h, ok := c.out.(*httpClient)
+	if !ok || ep.Dialect != engine.Anthropic || c.way.tr != nil {
+		return ""
+	}
+	list := strings.Join(h.r.Header.Values("Anthropic-Beta"), ",")
+	if len(list) > 1000 || strings.Trim(list, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_., ") != "" {
+		return ""
+	}
+	return list
 }
 
 // speak tells the cutter which form the events of the answer have.

@@ -46,6 +46,9 @@ check("system and blocks", system.content[0].type == "text" and system.usage.inp
 counted = client.messages.count_tokens(model=MODEL, messages=messages)
 check("count_tokens", counted.input_tokens == whole.usage.input_tokens, (counted, whole.usage))
 
+beta = client.beta.messages.create(model=MODEL, max_tokens=5, messages=messages, betas=["interleaved-thinking-2025-05-14"])
+check("beta", beta.usage.output_tokens == 5, beta)
+
 for name, kind, call in [
     ("unknown model", anthropic.NotFoundError, lambda: client.messages.create(model="no-such", max_tokens=5, messages=messages)),
     ("bad key", anthropic.AuthenticationError, lambda: client.with_options(api_key="sk-maas-nonsense").messages.create(model=MODEL, max_tokens=5, messages=messages)),
