@@ -444,7 +444,7 @@ func TestUsageIsBookedOnce(t *testing.T) {
 		w.wait(time.Minute)
 		all, err := w.Usage(owner, UsageQuery{GroupBy: []string{"model", "key", "user"}, Bucket: "1d"})
 		require.NoError(t, err)
-		require.Equal(t, Tally{Requests: 3, PromptTokens: 45, CachedTokens: 15, CompletionTokens: 24}, all.Totals)
+		require.Equal(t, Tally{Requests: 3, PromptTokens: 45, CachedTokens: 15, CompletionTokens: 24, ReasoningTokens: 3}, all.Totals)
 		mine, err := w.Usage(dev, UsageQuery{})
 		require.NoError(t, err)
 		require.Equal(t, int64(2), mine.Totals.Requests)
