@@ -1,4 +1,4 @@
-// Package inference runs models: deployments and their replicas on any engine, the supervision of engine processes, upstream accounts, and the table by which requests find a replica.
+// Package inference runs models: deployments and their replicas on any engine, the supervision of engine processes, upstream accounts, routes, and the table by which requests find a replica.
 //
 // # What it owns
 //
@@ -9,7 +9,8 @@
 //
 //   - No state changes without a transition row that says why, with a code, words and a next step.
 //   - A replica has at most one live process. One that a killed server left behind is attached to again, or killed, before another starts.
-//   - The route table holds ready endpoints only.
+//   - The route table holds ready endpoints only. Fallbacks of routes never lead in a circle.
+//   - What a breaker does is decided by outcomes of requests and probes alone, in each process that routes; the other processes and the database only hear of it.
 //   - What is accepted fits: need is computed from the files' headers and held against free memory before a process starts. Context and concurrency are never cut silently.
 //   - A replica becomes ready by its own engine's answer only: a nonce proves it, and one generated token.
 //

@@ -218,20 +218,31 @@ func TestRouterUnderLoad(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			for range 2000 {
+			for i := range 2000 {
 				target, err := r.Resolve("ten_a", "m")
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if a, ok := target.Pick(&Tried{}); ok {
-					a.Done(Outcome{Class: OK})
+				var tried Tried
+				for range 3 {
+					a, ok := target.Pick(&tried)
+					if !ok || tried.Len() > 1 && !target.Spend() {
+						a.Done(Outcome{Class: Aborted})
+						break
+					}
+					a.Done(Outcome{Class: []Class{OK, OK, Broken, TimedOut, Rejected}[i%5], TTFT: time.Duration(i%7) * time.Millisecond})
 				}
 			}
 		})
 	}
 	for v := uint64(2); v < 200; v++ {
 		r.Set(tableOf(v, "a", "b", "c"))
+		r.Tend()
+		for _, p := range r.Due(0, 0, func() float64 { return 0 }) {
+			p.Done(v%3 == 0, "x", "x")
+		}
+		require.Len(t, r.Upstreams(""), 3)
 	}
 	all.Wait()
 	for _, id := range []string{"a", "b", "c"} {
