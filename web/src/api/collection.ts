@@ -2,7 +2,7 @@ import { del, get, patch, post, seg } from './client'
 import { useAction, useInvalidate, useLoad } from './query'
 import type { List } from './types'
 
-interface Options { query?: () => Record<string, string | number | undefined>; enabled?: () => boolean; every?: () => number; also?: string[][] }
+interface Options { /** 0: the list is whole and takes no limit. */ limit?: number; query?: () => Record<string, string | number | undefined>; enabled?: () => boolean; every?: () => number; also?: string[][] }
 
 /** Reads a list that comes as `{items, next}` or as a bare array. */
 export async function items<T>(path: string, query: Record<string, string | number | undefined> = {}, signal?: AbortSignal): Promise<T[]> {
@@ -13,7 +13,7 @@ export async function items<T>(path: string, query: Record<string, string | numb
 /** The objects of one kind: their list, and the changes that every kind knows. Each change loads again what is in sight. */
 export function useCollection<T extends { id: string; rev?: number }>(key: string[], path: string, o: Options = {}) {
   const invalidate = useInvalidate()
-  const list = useLoad({ key: () => [...key, o.query?.() ?? {}], query: (signal) => items<T>(path, { limit: 200, ...o.query?.() }, signal), enabled: o.enabled, every: o.every })
+  const list = useLoad({ key: () => [...key, o.query?.() ?? {}], query: (signal) => items<T>(path, { limit: o.limit === 0 ? undefined : 200, ...o.query?.() }, signal), enabled: o.enabled, every: o.every })
   const changed = (): Promise<unknown> => invalidate(key, ...(o.also ?? []))
   const at = (row: T): string => `${path}/${seg(row.id)}`
   const create = useAction(async (body: unknown): Promise<T> => {

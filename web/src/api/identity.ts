@@ -11,7 +11,7 @@ export interface TotpStart { secret: string; otpauth_url: string; qr_svg: string
 export interface Passkey { id: string; name: string; created_at: string; last_used_at?: string }
 export interface Identity { id: string; provider: string; provider_name?: string; subject?: string; email?: string; name?: string; created_at: string; last_used_at?: string }
 
-export interface Tenant { id: string; slug: string; name: string; status: 'active' | 'suspended' | 'purging'; timezone?: string; role?: string; current: boolean; members: number; created_at: string; updated_at: string; rev: number }
+export interface Tenant { id: string; slug: string; name: string; status: 'active' | 'suspended' | 'purging'; timezone?: string; role?: string; current: boolean; members: number; created_at: string; updated_at: string; rev: number; invitation?: Invitation | null }
 export interface Member { id: string; email: string; username: string; name: string; role: string; role_name: string; status: string; shared: boolean; last_login_at?: string; joined_at: string }
 export interface Invitation {
   id: string; email: string; role: string; role_name: string; projects?: string[] | null; state: 'pending' | 'accepted' | 'revoked' | 'expired'; mailed: boolean; invited_by: string; expires_at: string; accepted_at?: string; created_at: string; rev: number

@@ -2119,6 +2119,24 @@ export interface paths {
         patch: operations["user_tenant_change"];
         trace?: never;
     };
+    "/api/v1/tenants/current/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** own tenant download */
+        get: operations["user_tenant_download_own"];
+        put?: never;
+        /** own tenant export */
+        post: operations["user_tenant_export_own"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tenants/{id}": {
         parameters: {
             query?: never;
@@ -2130,7 +2148,8 @@ export interface paths {
         get: operations["user_tenant_get"];
         put?: never;
         post?: never;
-        delete?: never;
+        /** delete tenant */
+        delete: operations["user_tenant_delete"];
         options?: never;
         head?: never;
         /** update tenant */
@@ -2148,6 +2167,41 @@ export interface paths {
         put?: never;
         /** activate tenant */
         post: operations["user_tenant_activate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** download tenant */
+        get: operations["user_tenant_download"];
+        put?: never;
+        /** export tenant */
+        post: operations["user_tenant_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{id}/purge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** purge tenant */
+        post: operations["user_tenant_purge"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2324,6 +2378,74 @@ export interface paths {
         head?: never;
         /** update me */
         patch: operations["user_me_update"];
+        trace?: never;
+    };
+    "/api/v1/users/me/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** erase me */
+        post: operations["user_me_erase"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/me/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** export me */
+        post: operations["user_me_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/me/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** list me export */
+        get: operations["user_me_export_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/me/exports/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** get me export */
+        get: operations["user_me_export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/users/{id}": {
@@ -2553,6 +2675,12 @@ export interface components {
             temperature?: number;
             /** Format: double */
             top_p?: number;
+        };
+        EraseInBody: {
+            /** @description The account's own address: a guard against a slip */
+            confirm?: string;
+            /** @description Empty for people without one, whose sign-in must be recent */
+            password?: string;
         };
         FaultField: {
             code: string;
@@ -3419,6 +3547,14 @@ export interface components {
             updated_at: string;
             username: string;
         };
+        UserAccountExport: {
+            /** Format: date-time */
+            created_at: string;
+            download_url: string;
+            id: string;
+            /** Format: int64 */
+            size_bytes: number;
+        };
         UserAuthAnswer: {
             access_token: string;
             /**
@@ -3518,6 +3654,16 @@ export interface components {
             enabled: boolean;
             /** @description Whoever registers must open a link in a mail */
             verification: boolean;
+        };
+        UserExportList: {
+            items: components["schemas"]["UserAccountExport"][] | null;
+            next: string | null;
+        };
+        UserExportStarted: {
+            /** @description Answers when the job has succeeded */
+            download_url: string;
+            export_id: string;
+            job_id: string;
         };
         UserForecast: {
             currency: string;
@@ -4529,7 +4675,8 @@ export interface components {
             kind: "usage" | "topup" | "refund" | "payout" | "adjust";
         };
         UserSubject: {
-            id: string;
+            /** @description May be left out for a tenant: the caller's */
+            id?: string;
             /** @enum {string} */
             kind: "tenant" | "project" | "user" | "key";
         };
@@ -4586,6 +4733,12 @@ export interface components {
             timezone: string;
             /** Format: date-time */
             updated_at: string;
+        };
+        UserTenantJob: {
+            /** @description Of an export, once the job has succeeded */
+            download_url?: string;
+            job_id: string;
+            tenant_id: string;
         };
         UserTenantPatch: {
             name?: string;
@@ -9810,6 +9963,53 @@ export interface operations {
             };
         };
     };
+    user_tenant_download_own: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    user_tenant_export_own: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantJob"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     user_tenant_get: {
         parameters: {
             query?: never;
@@ -9828,6 +10028,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantJob"];
                 };
             };
             /** @description Error */
@@ -9894,6 +10125,88 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UserTenantDetail"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_download: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    user_tenant_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantJob"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_tenant_purge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserTenantJob"];
                 };
             };
             /** @description Error */
@@ -10254,6 +10567,115 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
+            };
+        };
+    };
+    user_me_erase: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EraseInBody"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_me_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserExportStarted"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_me_export_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserExportList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    user_me_export_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description See the guide */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };

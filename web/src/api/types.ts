@@ -28,7 +28,7 @@ export interface UsageRow {
   at?: string; model?: string; key_id?: string; key_name?: string; user_id?: string; project_id?: string; provider_id?: string; tenant_id?: string; requests: number; errors: number; prompt_tokens: number; cached_tokens: number; completion_tokens: number
   reasoning_tokens: number; cost_micro: number
 }
-export interface Usage { items: UsageRow[]; totals: Omit<UsageRow, 'at'> }
+export interface Usage { items: UsageRow[] | null; totals: Omit<UsageRow, 'at'> }
 export interface UsageRequest {
   request_id: string; at: string; model: string; deployment_id?: string; key_id?: string; key_name?: string; user_id?: string; op: string; stream: boolean; status: number; end: string
   prompt_tokens: number; cached_tokens: number; completion_tokens: number; reasoning_tokens?: number; attempts?: number; project_id?: string; provider_id?: string; price_pico?: number; ttft_ms: number; duration_ms: number; source: string

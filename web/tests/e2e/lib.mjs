@@ -28,7 +28,8 @@ export async function startServer(bin) {
   const port = await freePort()
   const base = `http://127.0.0.1:${port}`
   const log = []
-  const child = spawn(bin, ['serve', '--data', join(dir, 'data'), '--listen', `127.0.0.1:${port}`], { stdio: ['ignore', 'pipe', 'pipe'] })
+  // Passkeys belong to a domain, never to an address: people reach this server as localhost.
+  const child = spawn(bin, ['serve', '--data', join(dir, 'data'), '--listen', `127.0.0.1:${port}`], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, MAAS_URL: `http://localhost:${port}` } })
   for (const s of [child.stdout, child.stderr]) s.on('data', (b) => log.push(String(b)))
   let gone = false
   child.once('exit', () => (gone = true))

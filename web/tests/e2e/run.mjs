@@ -5,6 +5,10 @@ import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { chromiumPath, examine, fail, launch, open, problems, startServer } from './lib.mjs'
 import { startUpstream } from './upstream.mjs'
+import { account } from './account.mjs'
+import { money } from './money.mjs'
+import { routes } from './route.mjs'
+import { team } from './team.mjs'
 
 const bin = process.env.MAAS_BIN ? resolve(process.env.MAAS_BIN) : ''
 if (!bin || !existsSync(bin) || !existsSync(chromiumPath)) {
@@ -108,7 +112,7 @@ async function scenario() {
     }
     await page.getByText('laptop').first().waitFor()
     const [csv] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'CSV' }).click()])
-    if (!/^usage-.*\.csv$/.test(csv.suggestedFilename())) throw new Error(csv.suggestedFilename())
+    if (!/^usage.*\.csv$/.test(csv.suggestedFilename())) throw new Error(csv.suggestedFilename())
   })
   await step('the key is revoked', async () => {
     await page.goto(`${server.base}/keys`)
@@ -281,6 +285,11 @@ async function scenario() {
     await page.keyboard.press('j')
     await page.waitForURL('**/jobs')
   })
+  const shared = { page, step, browser, base: server.base, email, password, fresh: 'blue kettle sings low', expectStatus, expectFailure }
+  await routes(shared)
+  await money(shared)
+  await team(shared)
+  await account(shared)
   await step('a person is added and suspended', async () => {
     await page.goto(`${server.base}/team`)
     await page.getByRole('button', { name: 'Add a person' }).click()
@@ -351,16 +360,24 @@ async function everyPage(context) {
   const state = await context.storageState()
   const pages = {
     overview: '/', playground: '/playground', models: '/models', 'model-versions': '/models/broken/versions', 'model-report': '/models/broken/report', upload: '/models/upload',
-    deployments: '/deployments', wizard: '/deployments/new/source', providers: '/providers', keys: '/keys', usage: '/usage', team: '/team', jobs: '/jobs', profile: '/profile/account', security: '/profile/security', preferences: '/profile/preferences', missing: '/nowhere',
+    deployments: '/deployments', wizard: '/deployments/new/source', providers: '/providers', keys: '/keys', usage: '/usage', jobs: '/jobs', profile: '/profile/account', security: '/profile/security', preferences: '/profile/preferences', data: '/profile/data', missing: '/nowhere',
+    members: '/team/members', invitations: '/team/invitations', roles: '/team/roles', projects: '/team/projects', service: '/team/service-accounts', grants: '/team/grants', organisation: '/team/organisation', tenants: '/tenants',
+    routes: '/routes', route: '/routes/chat', 'route-edit': '/routes/chat/edit', budgets: '/budgets', limits: '/limits', wallet: '/billing/wallet', prices: '/billing/prices', statements: '/billing/statements', invoices: '/billing/invoices', revenue: '/billing/revenue', ledger: '/billing/ledger',
   }
   for (const [theme, lang, width, axe] of [['light', 'en', 1360, true], ['dark', 'zh', 1360, true], ['light', 'zh', 390, true], ['dark', 'en', 390, true], ['dark', 'en', 1360, true], ['light', 'zh', 1360, true]]) {
     await step(`every page, ${theme} ${lang} ${width}`, async () => {
       const { page, context: own } = await open(browser, server.base, { theme, lang, width, state })
       await page.goto(`${server.base}/login`)
       if (new URL(page.url()).pathname === '/login') {
-        await page.locator('input[autocomplete=username]').waitFor()
+        await page.locator('input[autocomplete^=username]').waitFor()
         await examine(page, 'login', { theme, lang, width, axe })
-        await page.locator('input[autocomplete=username]').fill(email)
+        for (const [name, path] of Object.entries({ register: '/register', forgot: '/forgot', reset: '/reset?token=x', verify: '/verify?email=a@example.com', enter: '/enter?error=user.login_state' })) {
+          await page.goto(server.base + path)
+          await page.locator('main h1').first().waitFor()
+          await examine(page, name, { theme, lang, width, axe })
+        }
+        await page.goto(`${server.base}/login`)
+        await page.locator('input[autocomplete^=username]').fill(email)
         await page.locator('input[type=password]').fill(password)
         await page.locator('button[type=submit]').click()
         await page.waitForURL((u) => u.pathname !== '/login')

@@ -11,7 +11,7 @@ const builtIn = ['owner', 'admin', 'developer', 'viewer', 'billing']
 export function useRoles() {
   const { t } = useT()
   const session = useSession()
-  const all = useCollection<RoleDetail>(['user', 'roles'], '/roles')
+  const all = useCollection<RoleDetail>(['user', 'roles'], '/roles', { limit: 0 })
   const name = (role: string, given?: string): string => (builtIn.includes(role) ? t(`tenant.role.${role}` as Key) : given || all.list.data.value?.find((r) => r.id === role)?.name || role)
   const text = (role: string): string => (builtIn.includes(role) ? t(`tenant.role_text.${role}` as Key) : (all.list.data.value?.find((r) => r.id === role)?.description ?? ''))
   /** Nobody gives rights that they do not hold: the server refuses those roles, so they are not offered. */
