@@ -419,13 +419,21 @@ func keyOwner(p auth.Principal) string {
 	return p.UserID
 }
 
+// keyOwnerOf is keyOwner for one key, which a grant may open.
+func keyOwnerOf(p auth.Principal, kid string) string {
+	if p.MayOn("key:admin", auth.Object{Kind: "key", ID: kid}) {
+		return ""
+	}
+	return p.UserID
+}
+
 // Key returns a key of the caller, or of the team for those with key:admin.
 func (s *Service) Key(ctx context.Context, kid string) (Key, error) {
 	p, _ := auth.From(ctx)
 	var k Key
 	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
 		var err error
-		k, err = keyByID(ctx, q, p.TenantID, keyOwner(p), kid)
+		k, err = keyByID(ctx, q, p.TenantID, keyOwnerOf(p, kid), kid)
 		return err
 	})
 	k.State = k.status(s.Now())
@@ -516,7 +524,7 @@ func (s *Service) changeKey(ctx context.Context, kid string, f func(context.Cont
 	var k Key
 	err := s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
-		if k, err = keyByID(ctx, tx, p.TenantID, keyOwner(p), kid); err != nil {
+		if k, err = keyByID(ctx, tx, p.TenantID, keyOwnerOf(p, kid), kid); err != nil {
 			return err
 		}
 		if err := f(ctx, tx, &k, now); err != nil {
@@ -541,7 +549,7 @@ func (s *Service) DeleteKey(ctx context.Context, kid string) error {
 	p, _ := auth.From(ctx)
 	now := s.Now()
 	return s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		k, err := keyByID(ctx, tx, p.TenantID, keyOwner(p), kid)
+		k, err := keyByID(ctx, tx, p.TenantID, keyOwnerOf(p, kid), kid)
 		if err != nil {
 			return err
 		}

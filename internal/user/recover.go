@@ -138,7 +138,7 @@ func (s *Service) RevokeOtherSessions(ctx context.Context) error {
 	if p.Kind != auth.User {
 		return auth.ErrForbidden.With("an API key has no sessions")
 	}
-	return s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		v, err := bump(ctx, tx)
 		if err != nil {
 			return err

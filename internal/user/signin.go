@@ -332,16 +332,16 @@ func (s *Service) endSession(ctx context.Context, tx *db.Tx, sid, userID, reason
 	return err
 }
 
-// Sessions lists the caller's live sessions.
+// Sessions lists the caller's live sessions, in whichever organisation they act.
 func (s *Service) Sessions(ctx context.Context) ([]Session, error) {
 	p, ok := auth.From(ctx)
 	if !ok {
 		return nil, auth.ErrUnauthenticated
 	}
 	var list []Session
-	err := s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
+	err := s.across().Read(ctx, func(ctx context.Context, q *db.Query) error {
 		var err error
-		list, err = liveSessions(ctx, q, p.TenantID, p.UserID, s.Now())
+		list, err = liveSessions(ctx, q, p.UserID, s.Now())
 		return err
 	})
 	for i := range list {
@@ -353,7 +353,7 @@ func (s *Service) Sessions(ctx context.Context) ([]Session, error) {
 // RevokeSession ends one of the caller's sessions: ErrSessionNotFound.
 func (s *Service) RevokeSession(ctx context.Context, sid string) error {
 	p, _ := auth.From(ctx)
-	return s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		v, err := bump(ctx, tx)
 		if err != nil {
 			return err
@@ -396,7 +396,7 @@ func (s *Service) ChangePassword(ctx context.Context, current, next string, d De
 	if err != nil {
 		return err
 	}
-	return s.db.Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		v, err := bump(ctx, tx)
 		if err != nil {
 			return err

@@ -54,8 +54,8 @@ func sessionByID(ctx context.Context, q db.Querier, id string) (Session, error) 
 }
 
 // liveSessions lists the sessions of a user that still hold, newest first.
-func liveSessions(ctx context.Context, q db.Querier, tenant, userID string, now time.Time) ([]Session, error) {
-	return db.List(ctx, q, scanSession, `SELECT `+sessionCols+` FROM user_session s WHERE s.tenant_id = $1 AND s.user_id = $2 AND s.revoked_at = 0 AND s.expires_at > $3 ORDER BY s.id DESC LIMIT 200`, tenant, userID, db.Micro(now))
+func liveSessions(ctx context.Context, q db.Querier, userID string, now time.Time) ([]Session, error) {
+	return db.List(ctx, q, scanSession, `SELECT `+sessionCols+` FROM user_session s WHERE s.user_id = $1 AND s.revoked_at = 0 AND s.expires_at > $2 ORDER BY s.id DESC LIMIT 200`, userID, db.Micro(now))
 }
 
 // revokeSession ends one session of a user. 0 rows: there is no live one with that id.

@@ -434,3 +434,56 @@ func TestTenantsOfOperators(t *testing.T) {
 		require.Len(t, all.Items, 2)
 	})
 }
+
+// What concerns the person reaches their sessions in every organisation.
+func TestOnePersonInTwoOrganisations(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		m := newTeam(t, w)
+		_, dev := w.as(t, m.owner, Developer)
+		m.share(t, dev.Email, Viewer)
+		there, err := w.SignIn(t.Context(), Login{Email: dev.Email, Password: "long enough 123"}, home)
+		require.NoError(t, err)
+		moved, err := w.SwitchTenant(w.ctx(t, there.Access), m.second)
+		require.NoError(t, err)
+		here, err := w.SignIn(t.Context(), Login{Email: dev.Email, Password: "long enough 123"}, home)
+		require.NoError(t, err)
+		require.Equal(t, m.second, here.User.Tenant.ID, "where the person acted last")
+		first, _ := auth.From(m.owner)
+		here, err = w.SwitchTenant(w.ctx(t, here.Access), first.TenantID)
+		require.NoError(t, err)
+		ctx := w.ctx(t, here.Access)
+		list, err := w.Sessions(ctx)
+		require.NoError(t, err)
+		acts := map[string]bool{}
+		for _, s := range list {
+			acts[s.tenantID] = true
+		}
+		require.Len(t, acts, 2)
+		require.NoError(t, w.ChangePassword(ctx, "long enough 123", "another long one 1", home))
+		require.ErrorIs(t, w.refused(t, moved.Access), ErrSessionRevoked)
+		require.NoError(t, w.refused(t, here.Access))
+	})
+}
+
+// A grant opens one key to somebody who may not handle all.
+func TestGrantOnOneKey(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		owner, _ := w.owner(t)
+		_, dev := w.as(t, owner, Developer)
+		k, err := w.MakeKey(owner, NewKey{Name: "k"})
+		require.NoError(t, err)
+		other, err := w.MakeKey(owner, NewKey{Name: "k"})
+		require.NoError(t, err)
+		_, err = w.MakeGrant(owner, NewGrant{Subject: GrantSubject{Kind: "user", ID: dev.ID}, Permission: "key:admin", Object: &GrantObject{Kind: "key", ID: k.ID}})
+		require.NoError(t, err)
+		ctx := w.signIn(t, dev.Email)
+		_, err = w.Key(ctx, k.ID)
+		require.NoError(t, err)
+		_, err = w.Key(ctx, other.ID)
+		require.ErrorIs(t, err, ErrKeyNotFound)
+		_, err = w.UpdateKey(ctx, k.ID, KeyPatch{Scopes: &[]string{"tenant:delete"}}, whole)
+		require.ErrorIs(t, err, ErrMoreThanOwn)
+		_, err = w.RevokeKey(ctx, k.ID)
+		require.NoError(t, err)
+	})
+}
