@@ -75,9 +75,28 @@ func insertUsage(ctx context.Context, tx *db.Tx, rows []bookedRow) ([]bookedRow,
 	return fresh, nil
 }
 
-func setKeyUsed(ctx context.Context, tx *db.Tx, key string, at time.Time) error {
-	_, err := tx.Exec(ctx, `UPDATE user_key SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2`, key, db.Micro(at))
-	return err
+// usedStep is how exact the last use of a key is kept: one that is used all the time is written once in it.
+const usedStep = time.Minute
+
+var (
+	usedOne  = `UPDATE user_key SET last_used_at = $1 WHERE last_used_at < $2 AND id = $3`
+	usedMany = `UPDATE user_key SET last_used_at = $1 WHERE last_used_at < $2 AND id IN (` + db.In(3, usageTogether) + `)`
+)
+
+// setKeysUsed notes that keys were used at a time.
+func setKeysUsed(ctx context.Context, tx *db.Tx, keys []string, at time.Time) error {
+	now, before := db.Micro(at), db.Micro(at.Add(-usedStep))
+	for len(keys) > 0 {
+		n, text := 1, usedOne
+		if len(keys) >= usageTogether {
+			n, text = usageTogether, usedMany
+		}
+		if _, err := tx.Exec(ctx, text, db.Args(keys[:n], now, before)...); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
 }
 
 // usageSums are the columns of a Tally. An error is a call that got no answer: refused, failed upstream, or 4xx and 5xx.

@@ -41,7 +41,7 @@ func dayOf(u Usage) int64 {
 }
 
 // check refuses rows that could not be booked: a journal with such a row was not written by our gateway.
-func (u Usage) check() error {
+func (u *Usage) check() error {
 	switch {
 	case u.RequestID == "" || len(u.RequestID) > 100, u.TenantID == "", u.At.IsZero():
 		return ErrBatch.With("a row lacks request id, tenant or time")
@@ -49,6 +49,22 @@ func (u Usage) check() error {
 		return ErrBatch.With("row %s has a negative count", u.RequestID)
 	}
 	return nil
+}
+
+// usedKeys lists the keys of rows, sorted, and the time of the newest row.
+func usedKeys(rows []bookedRow) (keys []string, last time.Time) {
+	seen := map[string]bool{}
+	for _, u := range rows {
+		if u.KeyID != "" && !seen[u.KeyID] {
+			seen[u.KeyID] = true
+			keys = append(keys, u.KeyID)
+		}
+		if u.At.After(last) {
+			last = u.At
+		}
+	}
+	slices.Sort(keys)
+	return keys, last
 }
 
 // digest tells batches of one number apart: SHA-256 over all values of all rows.
@@ -84,8 +100,8 @@ func (s *Service) Record(ctx context.Context, b Batch) error {
 	if b.Node == "" || len(b.Rows) > batchMost {
 		return ErrBatch.With("a batch has a node and at most %d rows", batchMost)
 	}
-	for _, u := range b.Rows {
-		if err := u.check(); err != nil {
+	for i := range b.Rows {
+		if err := b.Rows[i].check(); err != nil {
 			return err
 		}
 	}
@@ -108,21 +124,14 @@ func (s *Service) Record(ctx context.Context, b Batch) error {
 			}
 			return err
 		}
-		last := map[string]time.Time{}
 		fresh, err := insertUsage(ctx, tx, priced)
 		if err != nil {
 			return err
 		}
 		booked = len(fresh)
-		for _, u := range priced {
-			if u.KeyID != "" && u.At.After(last[u.KeyID]) {
-				last[u.KeyID] = u.At
-			}
-		}
-		for key, at := range last {
-			if err := setKeyUsed(ctx, tx, key, at); err != nil {
-				return err
-			}
+		keys, last := usedKeys(fresh)
+		if err := setKeysUsed(ctx, tx, keys, last); err != nil {
+			return err
 		}
 		return s.charge(ctx, tx, b, fresh)
 	})
