@@ -448,3 +448,31 @@ func (r *Router) goes(t *testing.T, name string) {
 		wait(t.Context(), 5*time.Millisecond)
 	}
 }
+
+// BenchmarkPickChain chooses among 64 endpoints of eight deployments by each strategy.
+func BenchmarkPickChain(b *testing.B) {
+	var routes []Route
+	var targets []RouteTarget
+	for i := range 8 {
+		name := fmt.Sprintf("d%d", i)
+		routes = append(routes, deployed(name, 8))
+		targets = append(targets, to(name, 10+i, 0))
+	}
+	for _, s := range []Strategy{Weighted, LeastLoaded, BySession} {
+		routes = append(routes, chainOf(string(s), RouteSpec{Strategy: s, Targets: targets}))
+	}
+	r := NewRouter(time.Now, nil)
+	r.Set(Table{Version: 1, Routes: routes})
+	for _, s := range []Strategy{Weighted, LeastLoaded, BySession} {
+		b.Run(string(s), func(b *testing.B) {
+			var tried Tried
+			b.ReportAllocs()
+			for i := uint64(0); b.Loop(); i++ {
+				target, _ := r.Resolve("ten_a", string(s))
+				tried = Tried{Session: mix(i)}
+				a, _ := target.Pick(&tried)
+				a.Done(Outcome{Class: OK, TTFT: time.Millisecond})
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package inference
 
 import (
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"time"
 
@@ -312,6 +313,10 @@ func (t *Target) weighted(l *level, tried *Tried, now int64, spread, any bool) *
 
 // rendezvous takes the endpoint that the session's hash likes most among those whose load is bounded: at most 1.25 times the mean and one request.
 func (t *Target) rendezvous(l *level, tried *Tried, now int64, spread, any bool) *candidate {
+	c := t.favourite(l, tried, now, spread, any, math.MaxFloat32)
+	if c == nil || c.load() <= c.perSlot { // below any bound
+		return c
+	}
 	var sum float32
 	n := 0
 	for i := l.from; i < l.to; i++ {
@@ -320,28 +325,32 @@ func (t *Target) rendezvous(l *level, tried *Tried, now int64, spread, any bool)
 			n++
 		}
 	}
-	if n == 0 {
-		return nil
-	}
-	bound := 1.25 * sum / float32(n)
+	return t.favourite(l, tried, now, spread, any, 1.25*sum/float32(max(n, 1)))
+}
+
+// favourite takes the one of the highest score whose load is at most bound and one request. Scores are cheaper than the state of endpoints, so only who would win is looked at.
+func (t *Target) favourite(l *level, tried *Tried, now int64, spread, any bool, bound float32) *candidate {
 	var best *candidate
 	var bestScore float32
 	for i := l.from; i < l.to; i++ {
 		c := &t.candidates[i]
-		if c.share <= 0 || c.load() > bound+c.perSlot || !usable(c, tried, now, spread, any) {
+		if c.share <= 0 {
 			continue
 		}
-		if s := score(mix(tried.Session^c.seed), c.share); best == nil || s > bestScore {
+		if s := score(mix(tried.Session^c.seed), c.share); (best == nil || s > bestScore) && (bound == math.MaxFloat32 || c.load() <= bound+c.perSlot) && usable(c, tried, now, spread, any) {
 			best, bestScore = c, s
 		}
 	}
 	return best
 }
 
-// score is a weighted rendezvous score: the hash as a number in (0, 1), to the power of 1/share, in logarithms.
+// score is a weighted rendezvous score: the hash as a number in (0, 1), to the power of 1/share, in logarithms. The logarithm is a parabola between powers of two: right within a hundredth, a tenth of the
+// time of math.Log.
 func score(h uint64, share float32) float32 {
-	u := (float64(h>>11) + 0.5) / (1 << 53)
-	return float32(math.Log(u)) / share
+	h |= 1
+	zeros := bits.LeadingZeros64(h)
+	f := float32(h<<zeros<<1>>40) / (1 << 24) // what follows the leading one
+	return (f*(1.33985-0.33985*f) - float32(zeros+1)) / share
 }
 
 // mix is the finalizer of splitmix64.
