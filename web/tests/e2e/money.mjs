@@ -13,6 +13,7 @@ export async function money({ page, step, base }) {
     await button('Set a price').first().click()
     await dialog.getByText('Choose', { exact: true }).click()
     await page.getByRole('option', { name: 'All other models' }).click()
+    await page.getByRole('option').first().waitFor({ state: 'detached' })
     await dialog.getByLabel('Input', { exact: true }).fill('20000')
     await dialog.getByLabel('Output', { exact: true }).fill('80000.5')
     await examine(page, 'price-new', here)

@@ -364,7 +364,12 @@ async function everyPage(context) {
     members: '/team/members', invitations: '/team/invitations', roles: '/team/roles', projects: '/team/projects', service: '/team/service-accounts', grants: '/team/grants', organisation: '/team/organisation', tenants: '/tenants',
     routes: '/routes', route: '/routes/chat', 'route-edit': '/routes/chat/edit', budgets: '/budgets', limits: '/limits', wallet: '/billing/wallet', prices: '/billing/prices', statements: '/billing/statements', invoices: '/billing/invoices', revenue: '/billing/revenue', ledger: '/billing/ledger',
   }
-  for (const [theme, lang, width, axe] of [['light', 'en', 1360, true], ['dark', 'zh', 1360, true], ['light', 'zh', 390, true], ['dark', 'en', 390, true], ['dark', 'en', 1360, true], ['light', 'zh', 1360, true]]) {
+  // Each theme meets each language and each width; two at a time, for two cores.
+  const variants = [['light', 'en', 1360, true], ['dark', 'zh', 1360, true], ['light', 'zh', 390, true], ['dark', 'en', 390, true]]
+  const worker = async () => {
+    for (let v = variants.shift(); v; v = variants.shift()) await one(...v)
+  }
+  const one = async (theme, lang, width, axe) => {
     await step(`every page, ${theme} ${lang} ${width}`, async () => {
       const { page, context: own } = await open(browser, server.base, { theme, lang, width, state })
       await page.goto(`${server.base}/login`)
@@ -403,6 +408,7 @@ async function everyPage(context) {
       await own.close()
     })
   }
+  await Promise.all([worker(), worker()])
 }
 
 try {
