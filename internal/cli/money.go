@@ -54,8 +54,10 @@ func (a *app) priceCmd() *cobra.Command {
 func (a *app) priceSetCmd() *cobra.Command {
 	var tenant, provider, from, note string
 	amounts := map[string]*string{}
-	c := &cobra.Command{Use: "set MODEL", Short: "Begin a new version of a price; * stands for all models without one", Args: exactly(1, "the public name of the model, or *"),
-		Example: "  maas price set qwen3-8b --input 2 --cached-input 0.5 --output 8\n  maas price set '*' --input 1 --output 2 --from 2027-01-01T00:00:00+08:00"}
+	c := &cobra.Command{
+		Use: "set MODEL", Short: "Begin a new version of a price; * stands for all models without one", Args: exactly(1, "the public name of the model, or *"),
+		Example: "  maas price set qwen3-8b --input 2 --cached-input 0.5 --output 8\n  maas price set '*' --input 1 --output 2 --from 2027-01-01T00:00:00+08:00",
+	}
 	for _, f := range [][2]string{{"input", "per million input tokens"}, {"cached-input", "per million input tokens from a cache (default: as input)"}, {"output", "per million output tokens"}, {"reasoning", "per million reasoning tokens (default: as output)"}, {"request", "per call"}} {
 		amounts[f[0]] = c.Flags().String(f[0], "", f[1])
 	}

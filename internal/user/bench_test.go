@@ -21,6 +21,7 @@ func BenchmarkRecord(b *testing.B) {
 }
 
 func benchRecord(b *testing.B, priced bool) {
+	b.Helper()
 	w := &world{}
 	d := dbtest.Open(b, tables...)
 	w.Service = &Service{Deps: Deps{DB: d}, db: d.System(), metrics: newMetrics(nil)}

@@ -62,8 +62,10 @@ func (s *Service) Export(ctx context.Context, q ExportQuery, begin func() io.Wri
 	}
 }
 
-var exportHead = []string{"at", "request_id", "client_request_id", "model", "operation", "key_id", "key_name", "user_id", "project_id", "provider_id", "deployment_id", "stream", "status", "end", "attempts",
-	"input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "source", "currency", "price_version", "price_micro", "ttft_ms", "duration_ms"}
+var exportHead = []string{
+	"at", "request_id", "client_request_id", "model", "operation", "key_id", "key_name", "user_id", "project_id", "provider_id", "deployment_id", "stream", "status", "end", "attempts",
+	"input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "source", "currency", "price_version", "price_micro", "ttft_ms", "duration_ms",
+}
 
 func (u *UsageRequest) csv(currency string) []string {
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }

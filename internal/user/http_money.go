@@ -98,7 +98,8 @@ func (s *Service) httpWallet(ctx context.Context, in *tenantIn) (Wallet, error) 
 func (s *Service) httpSetWallet(ctx context.Context, in *struct {
 	TenantID string `query:"tenant_id" maxLength:"100" doc:"Operators may name another organisation"`
 	Body     WalletPatch
-}) (Wallet, error) {
+},
+) (Wallet, error) {
 	w, err := s.SetWallet(ctx, in.TenantID, in.Body, func(w Wallet) error { return web.CheckRev(ctx, w.Rev) })
 	web.SetRev(ctx, w.Rev)
 	return w, err
@@ -164,7 +165,8 @@ func (s *Service) httpBudget(ctx context.Context, in *idIn) (Budget, error) {
 func (s *Service) httpUpdateBudget(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"100"`
 	Body BudgetPatch
-}) (Budget, error) {
+},
+) (Budget, error) {
 	b, err := s.UpdateBudget(ctx, in.ID, in.Body, func(b Budget) error { return web.CheckRev(ctx, b.Rev) })
 	web.SetRev(ctx, b.Rev)
 	return b, err
@@ -173,7 +175,8 @@ func (s *Service) httpUpdateBudget(ctx context.Context, in *struct {
 func (s *Service) httpRaiseBudget(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"100"`
 	Body Raise
-}) (Budget, error) {
+},
+) (Budget, error) {
 	return s.RaiseBudget(ctx, in.ID, in.Body)
 }
 
@@ -193,7 +196,8 @@ func (s *Service) httpMakeInvoice(ctx context.Context, in *struct {
 		Month    string `json:"month" pattern:"^[0-9]{4}-[0-9]{2}$"`
 		TenantID string `json:"tenant_id,omitempty" maxLength:"100" doc:"Default: the caller's organisation"`
 	}
-}) (Invoice, error) {
+},
+) (Invoice, error) {
 	inv, err := s.MakeInvoice(ctx, in.Body.TenantID, in.Body.Month)
 	if err == nil {
 		web.SetHeader(ctx, "Location", web.Prefix+"/invoices/"+inv.ID)
@@ -212,7 +216,8 @@ func (s *Service) httpVoidInvoice(ctx context.Context, in *struct {
 	Body struct {
 		Reason string `json:"reason,omitempty" maxLength:"500" doc:"Wanted for issued ones"`
 	}
-}) (Invoice, error) {
+},
+) (Invoice, error) {
 	return s.VoidInvoice(ctx, in.ID, in.Body.Reason)
 }
 

@@ -79,7 +79,7 @@ func taxPoints(text string) (int64, error) {
 	if err != nil || n > 10_000 || whole == "" {
 		return 0, ErrTaxPercent
 	}
-	return int64(n), nil //nolint:gosec // at most 10,000
+	return int64(n), nil
 }
 
 // validate checks the configuration.
@@ -255,8 +255,10 @@ func (s *Service) Invoices(ctx context.Context, f InvoiceFilter) (page.List[Invo
 // document is the invoice on paper.
 func (inv *Invoice) document(chinese bool) invoice.Document {
 	st := Statement{Lines: inv.Lines}
-	d := invoice.Document{Chinese: chinese, Number: inv.Number, Draft: inv.State == InvoiceDraft, Month: inv.Month, Zone: inv.zone, Issued: inv.IssuedAt, Seller: inv.Seller, Customer: inv.Customer, Currency: inv.Currency,
-		Lines: st.paperLines(), Net: inv.NetMicro, Tax: inv.TaxMicro, TaxRate: inv.TaxPercent, Total: inv.TotalMicro}
+	d := invoice.Document{
+		Chinese: chinese, Number: inv.Number, Draft: inv.State == InvoiceDraft, Month: inv.Month, Zone: inv.zone, Issued: inv.IssuedAt, Seller: inv.Seller, Customer: inv.Customer, Currency: inv.Currency,
+		Lines: st.paperLines(), Net: inv.NetMicro, Tax: inv.TaxMicro, TaxRate: inv.TaxPercent, Total: inv.TotalMicro,
+	}
 	if inv.State == InvoiceVoid {
 		d.Void = inv.VoidReason
 		if d.Void == "" {

@@ -81,7 +81,7 @@ func (s *Service) quote(ctx context.Context, p PriceVersion, u *Usage, c ledger.
 // priceVersion finds a version, which never changes. One that does not exist prices nothing: a gateway cannot be left with a journal that nobody takes.
 func (s *Service) priceVersion(ctx context.Context, pid string) (PriceVersion, error) {
 	if p, ok := s.prices.Load(pid); ok {
-		return p.(PriceVersion), nil //nolint:errcheck,forcetypeassert // the map holds nothing else
+		return p.(PriceVersion), nil //nolint:forcetypeassert // the map holds nothing else
 	}
 	var p PriceVersion
 	err := s.books().Read(ctx, func(ctx context.Context, q *db.Query) error {

@@ -134,9 +134,9 @@ func (v *moneyView) price(tenant, provider, model string, at time.Time) (PriceVe
 	}
 	for _, k := range [...]priceKey{{tenant, provider, model}, {tenant, provider, "*"}, {"", provider, model}, {"", provider, "*"}} {
 		list := v.prices[k]
-		for i := len(list) - 1; i >= 0; i-- {
-			if !list[i].ValidFrom.After(at) {
-				return list[i], true
+		for _, p := range slices.Backward(list) {
+			if !p.ValidFrom.After(at) {
+				return p, true
 			}
 		}
 	}

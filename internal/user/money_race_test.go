@@ -84,7 +84,7 @@ func TestNodesShareOneBudgetExactly(t *testing.T) {
 		got, err := b.Budget(b.owner, bud.ID)
 		require.NoError(t, err)
 		require.Equal(t, spent.Load(), got.Used, "every call is counted once")
-		require.EqualValues(t, limit-spent.Load(), b.wallet(t).BalanceMicro)
+		require.Equal(t, limit-spent.Load(), b.wallet(t).BalanceMicro)
 		b.wait(leaseKeep + leaseGrace + time.Second)
 		b.sound(t)
 		require.Zero(t, b.wallet(t).LeasedMicro, "nothing stays held")

@@ -3,7 +3,7 @@ package user
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,7 +19,7 @@ import (
 // books is a world with an owner who runs the installation, and a node that books usage.
 type books struct {
 	*world
-	owner  context.Context
+	owner  context.Context //nolint:containedctx // the person whose books these are
 	tenant string
 	user   string
 	seq    int64
@@ -437,7 +437,7 @@ func TestBudgetOfEachSubject(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, l.Items, 2)
 		for i := range budgetsPerPerson - 1 {
-			_, err = b.MakeBudget(b.owner, NewBudget{Subject: Subject{Kind: "tenant"}, Unit: meter.Tokens, Limit: 1, Window: ledger.Week, Name: fmt.Sprint(i)})
+			_, err = b.MakeBudget(b.owner, NewBudget{Subject: Subject{Kind: "tenant"}, Unit: meter.Tokens, Limit: 1, Window: ledger.Week, Name: strconv.Itoa(i)})
 			require.NoError(t, err)
 		}
 		_, err = b.MakeBudget(b.owner, NewBudget{Subject: Subject{Kind: "tenant"}, Unit: meter.Tokens, Limit: 1, Window: ledger.Week})

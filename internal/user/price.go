@@ -71,8 +71,10 @@ func (s *Service) currency() string {
 }
 
 func newPrice(n NewPrice, currency string, by string, now time.Time) (Price, error) {
-	p := Price{ID: id.New("prc"), Model: strings.TrimSpace(n.Model), TenantID: n.TenantID, Provider: n.Provider, Currency: currency, Input: n.Input, CachedInput: n.Input, Output: n.Output, Reasoning: n.Output,
-		Request: n.Request, ValidFrom: now, Note: strings.TrimSpace(n.Note), CreatedBy: by, CreatedAt: now}
+	p := Price{
+		ID: id.New("prc"), Model: strings.TrimSpace(n.Model), TenantID: n.TenantID, Provider: n.Provider, Currency: currency, Input: n.Input, CachedInput: n.Input, Output: n.Output, Reasoning: n.Output,
+		Request: n.Request, ValidFrom: now, Note: strings.TrimSpace(n.Note), CreatedBy: by, CreatedAt: now,
+	}
 	if n.CachedInput != nil {
 		p.CachedInput = *n.CachedInput
 	}
@@ -112,8 +114,10 @@ func later(a, b time.Time) time.Time {
 }
 
 func (p *Price) version() PriceVersion {
-	return PriceVersion{ID: p.ID, TenantID: p.TenantID, Provider: p.Provider, Model: p.Model, ValidFrom: p.ValidFrom,
-		Price: ledger.Price{Input: p.Input, CachedInput: p.CachedInput, Output: p.Output, Reasoning: p.Reasoning, Request: p.Request}}
+	return PriceVersion{
+		ID: p.ID, TenantID: p.TenantID, Provider: p.Provider, Model: p.Model, ValidFrom: p.ValidFrom,
+		Price: ledger.Price{Input: p.Input, CachedInput: p.CachedInput, Output: p.Output, Reasoning: p.Reasoning, Request: p.Request},
+	}
 }
 
 // SetPrice adds a version: ErrPriceFields, ErrPriceConflict. It holds for calls that are admitted after it reached the gateways, within half a second.

@@ -136,10 +136,10 @@ type sums struct{ requests, tokens, micro, rest int64 }
 
 // of is the part of the sums that a unit counts: micro-units and the rest in pico-units for money.
 func (s sums) of(u meter.Unit) (used, carry int64) {
-	switch u {
-	case meter.Requests:
+	if u == meter.Requests {
 		return s.requests, 0
-	case meter.Tokens:
+	}
+	if u == meter.Tokens {
 		return s.tokens, 0
 	}
 	return s.micro + s.rest/ledger.PicoPerMicro, s.rest % ledger.PicoPerMicro

@@ -53,8 +53,10 @@ var invariants = []invariant{
 	{id: "usage_wallets", good: "every organisation whose calls cost something has a wallet", text: `SELECT u.tenant_id, CAST(COUNT(*) AS BIGINT), CAST(0 AS BIGINT) FROM user_usage u
 		LEFT JOIN user_account w ON w.tenant_id = u.tenant_id AND w.kind = 'wallet' WHERE u.price_pico > 0 AND w.id IS NULL GROUP BY u.tenant_id ORDER BY u.tenant_id LIMIT 20`},
 	{id: "requests_once", good: "every request was booked once", text: `SELECT u.request_id, CAST(COUNT(*) AS BIGINT), CAST(0 AS BIGINT) FROM user_usage u GROUP BY u.request_id HAVING COUNT(*) > 1 ORDER BY u.request_id LIMIT 20`},
-	{id: "leases_due", good: "no lease is held past its grace", text: `SELECT l.id, l.amount, l.expires_at FROM user_lease l WHERE l.state <> 'closed' AND l.expires_at < $1 ORDER BY l.id LIMIT 20`,
-		args: func(now time.Time) []any { return []any{db.Micro(now.Add(-leaseGrace - 10*time.Minute))} }}, // the sweeper comes every minute
+	{
+		id: "leases_due", good: "no lease is held past its grace", text: `SELECT l.id, l.amount, l.expires_at FROM user_lease l WHERE l.state <> 'closed' AND l.expires_at < $1 ORDER BY l.id LIMIT 20`,
+		args: func(now time.Time) []any { return []any{db.Micro(now.Add(-leaseGrace - 10*time.Minute))} },
+	}, // the sweeper comes every minute
 	{id: "wallets_leased", good: "wallets hold back what their leases hold", text: `SELECT w.id, w.leased_micro, CAST(COALESCE(SUM(l.amount), 0) AS BIGINT)
 		FROM user_account w LEFT JOIN user_lease l ON l.target = w.id AND l.state <> 'closed' GROUP BY w.id, w.leased_micro HAVING w.leased_micro <> COALESCE(SUM(l.amount), 0) ORDER BY w.id LIMIT 20`},
 	{id: "budgets_leased", good: "budgets hold back what their leases hold", text: `SELECT p.budget_id, p.leased, CAST(COALESCE(SUM(l.amount), 0) AS BIGINT)

@@ -70,7 +70,7 @@ func (d *Document) title() string {
 
 // Money writes micro-units as a decimal number, exactly: two decimals, more where there are more.
 func Money(micro int64) string {
-	sign, n := "", uint64(micro) //nolint:gosec // negated below
+	sign, n := "", uint64(micro)
 	if micro < 0 {
 		sign, n = "-", -n
 	}

@@ -24,8 +24,10 @@ func TestMoney(t *testing.T) {
 }
 
 func sample(lines int) Document {
-	d := Document{Number: "INV-2026-000001", Month: "2026-11", Zone: "Asia/Shanghai", Issued: time.Unix(1_800_000_000, 0), Seller: []string{"模型服务有限公司", "Straße 1, 10115 Köln"}, Customer: []string{"北京智源研究院", "VAT €-1"},
-		Currency: "CNY", Net: 12_345_678, Tax: 740_741, TaxRate: "6", Total: 13_086_419, Account: []Movement{{"opening", 0}, {"usage", -12_345_678}, {"closing", -12_345_678}}}
+	d := Document{
+		Number: "INV-2026-000001", Month: "2026-11", Zone: "Asia/Shanghai", Issued: time.Unix(1_800_000_000, 0), Seller: []string{"模型服务有限公司", "Straße 1, 10115 Köln"}, Customer: []string{"北京智源研究院", "VAT €-1"},
+		Currency: "CNY", Net: 12_345_678, Tax: 740_741, TaxRate: "6", Total: 13_086_419, Account: []Movement{{"opening", 0}, {"usage", -12_345_678}, {"closing", -12_345_678}},
+	}
 	for i := range lines {
 		d.Lines = append(d.Lines, Line{Model: "通义千问-" + strings.Repeat("x", i%60), Requests: 12, Input: 1_234_567, CachedInput: 9, Output: 55, Reasoning: 1, Amount: 12_345_678})
 	}
@@ -34,8 +36,10 @@ func sample(lines int) Document {
 
 func TestPDF(t *testing.T) {
 	t.Parallel()
-	for name, d := range map[string]Document{"long": sample(120), "empty": {Month: "2026-01", Zone: "UTC", Currency: "CNY"}, "chinese": func() Document { d := sample(3); d.Chinese, d.Draft, d.Number = true, true, ""; return d }(),
-		"void": func() Document { d := sample(1); d.Void = "重复 㐀 𠮷 \U0001F600"; return d }()} {
+	for name, d := range map[string]Document{
+		"long": sample(120), "empty": {Month: "2026-01", Zone: "UTC", Currency: "CNY"}, "chinese": func() Document { d := sample(3); d.Chinese, d.Draft, d.Number = true, true, ""; return d }(),
+		"void": func() Document { d := sample(1); d.Void = "重复 㐀 𠮷 \U0001F600"; return d }(),
+	} {
 		var a bytes.Buffer
 		require.NoError(t, PDF(&a, d), name)
 		require.True(t, bytes.HasPrefix(a.Bytes(), []byte("%PDF-")), name)

@@ -193,11 +193,11 @@ func TestForecast(t *testing.T) {
 	require.Equal(t, Outlook{Spent: 2450, Forecast: 3000, Low: 3000, High: 3000}, o)
 	// idle weekends stay idle
 	week := []int64{0, 100, 100, 100, 100, 100, 0}
-	days = nil
+	var weeks []int64
 	for range 8 {
-		days = append(days, week...)
+		weeks = append(weeks, week...)
 	}
-	o = Forecast(days, 14, 0, 0, 0, 6) // a whole week left, from Sunday
+	o = Forecast(weeks, 14, 0, 0, 0, 6) // a whole week left, from Sunday
 	require.EqualValues(t, 1000, o.Spent)
 	require.InDelta(t, 1500, o.Forecast, 40)
 	require.Less(t, o.Low, o.Forecast)

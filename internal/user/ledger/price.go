@@ -59,4 +59,5 @@ func times(a, b int64) (int64, bool) {
 	return int64(lo), true
 }
 
-func mul(a, b int64) (hi, lo uint64) { return bits.Mul64(uint64(a), uint64(b)) } //nolint:gosec // callers pass amounts that are not negative
+// mul multiplies amounts that are not negative.
+func mul(a, b int64) (hi, lo uint64) { return bits.Mul64(uint64(a), uint64(b)) }
