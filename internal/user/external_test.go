@@ -297,6 +297,10 @@ func TestProviderPeople(t *testing.T) {
 		a := s.do("DELETE", "/auth/identities/"+ids[0].(obj)["id"].(string), access, nil)
 		require.Equal(t, 409, a.status)
 		require.Equal(t, "user.last_method", a.str("code"), "nobody locks themselves out")
+		require.Equal(t, false, s.do("GET", "/auth/mfa", access, nil).body["password"])
+		require.Equal(t, 204, s.do("POST", "/auth/password/change", access, obj{"current_password": "", "new_password": newPass}).status, "a first password")
+		require.Equal(t, 401, s.do("POST", "/auth/password/change", access, obj{"current_password": "", "new_password": newPass + "x"}).status, "the next one wants the first")
+		require.Equal(t, 204, s.do("DELETE", "/auth/identities/"+ids[0].(obj)["id"].(string), access, nil).status)
 		i.Who(map[string]any{"sub": "x", "email": "x@example.com", "email_verified": true})
 		w.Config.MailDomains = []string{"our.example"}
 		require.Equal(t, away+"?error=user.mail_domain", s.browser().through("oidc", ""))

@@ -113,7 +113,7 @@ func TestHTTPSecondFactors(t *testing.T) {
 		require.Equal(t, 201, a.status, a.body)
 		require.NotContains(t, a.body, "recovery_codes", "there are some")
 		id := a.str("id")
-		require.Equal(t, obj{"totp": true, "recovery_codes_left": 10.0, "passkeys": 1.0, "required": false}, s.do("GET", "/auth/mfa", tok.Access, nil).body)
+		require.Equal(t, obj{"totp": true, "recovery_codes_left": 10.0, "passkeys": 1.0, "required": false, "password": true}, s.do("GET", "/auth/mfa", tok.Access, nil).body)
 
 		a = s.do("POST", "/auth/passkeys/login/begin", "", nil)
 		options, err = json.Marshal(a.body["options"])

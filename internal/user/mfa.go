@@ -63,6 +63,7 @@ type MFAState struct {
 	Recovery int64 `json:"recovery_codes_left"`
 	Passkeys int64 `json:"passkeys"`
 	Required bool  `json:"required" doc:"The organisation demands a second factor"`
+	Password bool  `json:"password" doc:"The account has a password"`
 }
 
 func (m MFAState) on() bool { return m.TOTP || m.Passkeys > 0 }
@@ -236,6 +237,7 @@ func (s *Service) MFA(ctx context.Context) (MFAState, error) {
 	var m MFAState
 	err = s.db.Read(ctx, func(ctx context.Context, q *db.Query) (err error) {
 		m, err = mfaState(ctx, q, u.ID)
+		m.Password = u.password != ""
 		return err
 	})
 	return m, err
