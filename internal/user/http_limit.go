@@ -9,12 +9,12 @@ import (
 )
 
 func (s *Service) limitRoutes(api web.API) {
-	web.Get(api, "/limits", "user_limit_list", "tenant:read", http.StatusOK, s.httpLimits)
-	web.Post(api, "/limits", "user_limit_create", "tenant:write", http.StatusCreated, s.httpMakeLimit)
-	web.Get(api, "/limits/live", "user_limit_live", "tenant:read", http.StatusOK, s.httpLimitsLive)
-	web.Get(api, "/limits/{id}", "user_limit_get", "tenant:read", http.StatusOK, s.httpLimit)
-	web.Patch(api, "/limits/{id}", "user_limit_update", "tenant:write", http.StatusOK, s.httpUpdateLimit)
-	web.Delete(api, "/limits/{id}", "user_limit_delete", "tenant:write", http.StatusNoContent, func(ctx context.Context, in *idIn) (web.None, error) { return web.None{}, s.DeleteLimit(ctx, in.ID) })
+	web.Get(api, "/limits", "user_limit_list", "billing:read", http.StatusOK, s.httpLimits)
+	web.Post(api, "/limits", "user_limit_create", "billing:write", http.StatusCreated, s.httpMakeLimit)
+	web.Get(api, "/limits/live", "user_limit_live", "billing:read", http.StatusOK, s.httpLimitsLive)
+	web.Get(api, "/limits/{id}", "user_limit_get", "billing:read", http.StatusOK, s.httpLimit)
+	web.Patch(api, "/limits/{id}", "user_limit_update", "billing:write", http.StatusOK, s.httpUpdateLimit)
+	web.Delete(api, "/limits/{id}", "user_limit_delete", "billing:write", http.StatusNoContent, func(ctx context.Context, in *idIn) (web.None, error) { return web.None{}, s.DeleteLimit(ctx, in.ID) })
 }
 
 type limitsIn struct {

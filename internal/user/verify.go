@@ -398,14 +398,7 @@ func (v *Verifier) unknown(ctx context.Context, h [32]byte, now time.Time) (*Cre
 	}
 	text := hex.EncodeToString(h[:])
 	_, err, _ := v.flight.Do(text, func() (any, error) {
-		v.poll.Lock() // an older answer must not overwrite what the feed brings
-		defer v.poll.Unlock()
-		k, err := v.api.KeyByHash(context.WithoutCancel(ctx), text)
-		if err != nil {
-			return nil, err
-		}
-		v.setKeys([]KeyGrant{k})
-		return nil, nil
+		return nil, v.learn(context.WithoutCancel(ctx), text)
 	})
 	switch {
 	case errors.Is(err, ErrInvalidKey):
@@ -423,6 +416,23 @@ func (v *Verifier) unknown(ctx context.Context, h [32]byte, now time.Time) (*Cre
 		return c, nil
 	}
 	return nil, ErrInvalidKey
+}
+
+// learn asks for a key that the feed has not brought yet, and then for all that the feed has: its limits and budgets may be as new as the key.
+func (v *Verifier) learn(ctx context.Context, hash string) error {
+	v.poll.Lock() // an older answer must not overwrite what the feed brings
+	k, err := v.api.KeyByHash(ctx, hash)
+	v.poll.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := v.Refresh(ctx); err != nil {
+		return err
+	}
+	if h, ok := keyHash(k.Hash); ok && (*v.shards[h[0]].Load())[h] == nil {
+		v.setKeys([]KeyGrant{k})
+	}
+	return nil
 }
 
 // token finds the session behind an access token. Verified tokens are remembered by hash until they expire, so the signature is checked once.

@@ -22,9 +22,9 @@ import (
 	"maas/internal/maastest"
 )
 
-// TestMain lets the engine's child process be this test binary.
+// TestMain lets the engine's child process, and servers of their own, be this test binary.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "worker" {
+	if len(os.Args) > 1 && (os.Args[1] == "worker" || os.Args[1] == "serve") {
 		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
