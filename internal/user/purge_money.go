@@ -6,6 +6,9 @@ import (
 	"maas/internal/platform/db"
 )
 
+// numberedInvoices is the one table of tenants that a purge does not empty.
+const numberedInvoices = "user_invoice"
+
 // purgeMoney deletes the money of a tenant for good: usage, prices of its own, leases, budgets, and the whole of its ledger, in one transaction, so that the books add up before and after. Invoices that had a
 // number stay: who issues them must keep them, and a gap in the numbers would look like a lost one.
 func purgeMoney(ctx context.Context, tx *db.Tx, tenant string) error {

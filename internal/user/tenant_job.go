@@ -145,8 +145,14 @@ func (s *Service) deleteRows(ctx context.Context, run *job.Run, tid string) erro
 	if err != nil {
 		return err
 	}
+	if err := run.Commit(ctx, func(ctx context.Context, tx *db.Tx) error { return purgeMoney(ctx, tx, tid) }); err != nil {
+		return err
+	}
 	for i, table := range tables {
 		run.Progress(int64(i), int64(len(tables)), "tables", table.Name)
+		if table.Name == numberedInvoices {
+			continue
+		}
 		for more := true; more; {
 			err := run.Commit(ctx, func(ctx context.Context, tx *db.Tx) error {
 				n, err := tx.DeleteOf(ctx, table, tid, purgeRows)
