@@ -6,7 +6,7 @@ export type MfaMethod = 'totp' | 'passkey' | 'recovery'
 export interface MfaChallenge { mfa_required: true; mfa_token: string; methods: MfaMethod[] | null }
 export type LoginAnswer = Login | MfaChallenge
 export interface Registered { status: 'active' | 'pending_verification' | 'pending_approval'; user?: User }
-export interface MfaState { totp: boolean; recovery_codes_left: number; passkeys: number; required: boolean }
+export interface MfaState { totp: boolean; recovery_codes_left: number; passkeys: number; required: boolean; /** False for people who came by a provider and set none. */ password?: boolean }
 export interface TotpStart { secret: string; otpauth_url: string; qr_svg: string }
 export interface Passkey { id: string; name: string; created_at: string; last_used_at?: string }
 export interface Identity { id: string; provider: string; provider_name?: string; subject?: string; email?: string; name?: string; created_at: string; last_used_at?: string }
