@@ -97,7 +97,7 @@ func (a *app) root() *cobra.Command {
 	}
 	root.AddCommand(a.serveCmd(), a.workerCmd(), a.configCmd(), a.migrateCmd(), a.doctorCmd(), a.versionCmd(),
 		a.loginCmd(), a.logoutCmd(), a.userCmd(), a.tenantCmd(), a.memberCmd(), a.inviteCmd(), a.projectCmd(), a.roleCmd(), a.serviceCmd(), a.keyCmd(), a.modelCmd(), a.deployCmd(), a.providerCmd(), a.routeCmd(), a.chatCmd(), a.usageCmd(), a.jobCmd(),
-		a.priceCmd(), a.walletCmd(), a.budgetCmd(), a.invoiceCmd(), a.ledgerCmd())
+		a.priceCmd(), a.walletCmd(), a.budgetCmd(), a.limitCmd(), a.invoiceCmd(), a.ledgerCmd())
 	return root
 }
 

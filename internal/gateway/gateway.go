@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -95,6 +96,9 @@ func New(d Deps) (*Gateway, error) {
 		return nil, err
 	}
 	g.journal = journal
+	if err := g.claim(); err != nil {
+		return nil, errors.Join(err, journal.Stop())
+	}
 	g.metrics = newMetrics(g)
 	g.meter = newMeter(g)
 	if n := settleOrphans(journal, orphans); n > 0 {

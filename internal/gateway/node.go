@@ -16,6 +16,21 @@ func newMeter(g *Gateway) *meter.Meter {
 	return meter.New(meter.Options{Grantor: g.Users, Node: node, Epoch: epoch, Log: g.Log, Metrics: g.Metrics})
 }
 
+// claim makes sure that a journal found at another place than where it was left is not a copy of one in use.
+func (g *Gateway) claim() error {
+	if !g.journal.Moved() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	node, epoch := g.journal.Node()
+	if _, err := g.Users.Node(ctx, user.NodeReport{Node: node, Epoch: epoch, Place: g.journal.Place(), Started: g.Now(), Limits: user.NodeLimits{Shared: "none", Grantor: "ok"}}); err != nil {
+		return err
+	}
+	g.Log.Warn("the data folder was moved; its node is not alive elsewhere", "node", node)
+	return g.journal.Adopt()
+}
+
 // runMeter keeps leases, and tells the user service how this process stands, until ctx ends.
 func (g *Gateway) runMeter(ctx context.Context) {
 	done := make(chan struct{})

@@ -37,6 +37,7 @@ type state struct {
 	Epoch   uint64 `json:"epoch"`
 	Segment uint64 `json:"segment"` // shipped up to here:
 	Offset  int64  `json:"offset"`
+	Place   string `json:"place,omitempty"` // of the folder: see Journal.Place
 }
 
 // segment is one file of the journal.
@@ -66,6 +67,7 @@ type Journal struct {
 	buf    []byte
 	late   []lateRecord
 	closed bool
+	moved  bool // the folder was last opened at another place
 	wake   chan struct{}
 	most   int64 // bytes of a segment before the next begins
 }
@@ -115,6 +117,11 @@ func Open(dir string) (*Journal, []Orphan, error) {
 		return nil, nil, err
 	}
 	j.state.Epoch++
+	if place := j.Place(); j.state.Place != "" && j.state.Place != place {
+		j.moved = true
+	} else {
+		j.state.Place = place
+	}
 	return j, orphans, j.saveState()
 }
 

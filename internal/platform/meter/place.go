@@ -15,6 +15,21 @@ func (j *Journal) Place() string {
 	return hex.EncodeToString(sum[:12])
 }
 
+// Moved reports that the folder was last opened at another place: it was moved, or it is a copy of one that may be in use. Ask whether the node is alive elsewhere before anything in it is settled or shipped.
+func (j *Journal) Moved() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.moved
+}
+
+// Adopt notes that the folder belongs here.
+func (j *Journal) Adopt() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.moved, j.state.Place = false, j.Place()
+	return j.saveState()
+}
+
 // Full reports that closed records wait in memory because the disk did not take them.
 func (j *Journal) Full() bool {
 	j.mu.Lock()
