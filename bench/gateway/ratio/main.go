@@ -124,13 +124,13 @@ func (b *bench) run() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := b.idle(ours); err != nil { // first: a heap that load has made large would take the streams in without growing
+		return err
+	}
 	if err := b.requests(ours); err != nil {
 		return err
 	}
 	if err := b.streams(ours); err != nil {
-		return err
-	}
-	if err := b.idle(ours); err != nil {
 		return err
 	}
 	if b.quick {

@@ -38,6 +38,7 @@ func (w *window) open(f *os.File, at int64) error {
 	if err != nil {
 		return errors.Join(errors.ErrUnsupported, err)
 	}
+	_ = unix.Madvise(mem, unix.MADV_POPULATE_WRITE) // Linux 5.14: all pages at once cost half of as many faults; older ones fault
 	w.mem, w.base = mem, base
 	return nil
 }
