@@ -7,6 +7,9 @@ import words from './locales/en.json'
 import DataTable from './DataTable.vue'
 import ErrorState from './ErrorState.vue'
 import ChatPrompt from './ChatPrompt.vue'
+import ListView from './ListView.vue'
+import Meter from './Meter.vue'
+import Shares from './chart/Shares.vue'
 
 i18n.global.mergeLocaleMessage('en', { ui: words })
 const router = createRouter({ history: createMemoryHistory(), routes: [{ path: '/', component: { template: '<i/>' } }] })
@@ -55,5 +58,46 @@ describe('ChatPrompt', () => {
     expect(w.emitted('send')).toBeUndefined()
     await field.trigger('keydown', { key: 'Enter' })
     expect(w.emitted('send')).toHaveLength(1)
+  })
+})
+
+describe('ListView', () => {
+  const slots = { default: '<p>rows</p>', empty: '<p>nothing yet</p>' }
+  const props = { pending: false, hasData: true, total: 2, shown: 2, searchLabel: 'Search keys' }
+  it('shows the rows with a search above them', () => {
+    const w = mount(ListView, { props, slots, global })
+    expect(w.text()).toContain('rows')
+    expect(w.find('input').attributes('aria-label')).toBe('Search keys')
+  })
+  it('tells nothing yet from nothing found', async () => {
+    const w = mount(ListView, { props: { ...props, total: 0, shown: 0 }, slots, global })
+    expect(w.text()).toBe('nothing yet')
+    await w.setProps({ total: 2, shown: 0, search: 'x' })
+    expect(w.text()).toContain('Nothing matches the search')
+    await w.findAll('button').at(-1)!.trigger('click')
+    expect(w.emitted('update:search')![0]).toEqual([''])
+  })
+  it('says what went wrong instead of an empty list', () => {
+    expect(mount(ListView, { props: { ...props, hasData: false, total: 0, shown: 0, problem: { title: 'Forbidden' } }, slots, global }).text()).toContain('Forbidden')
+  })
+})
+
+describe('Meter', () => {
+  it('never shows more than the whole, also with a part set aside or a limit of nothing', () => {
+    const widths = (props: { used: number; set?: number; limit: number }) => mount(Meter, { props: { label: 'x', ...props }, global }).findAll('span').map((s) => s.attributes('style'))
+    expect(widths({ used: 30, set: 20, limit: 100 })).toEqual(['width: 30%;', 'width: 20%;'])
+    expect(widths({ used: 90, set: 40, limit: 100 })).toEqual(['width: 90%;', 'width: 10%;'])
+    expect(widths({ used: 500, limit: 100 })).toEqual(['width: 100%;'])
+    expect(widths({ used: 1, limit: 0 })).toEqual(['width: 100%;'])
+    expect(widths({ used: 0, limit: 0 })).toEqual(['width: 0%;'])
+  })
+})
+
+describe('Shares', () => {
+  it('sorts, sums the rest and gives the whole', () => {
+    const items = Array.from({ length: 5 }, (_, i) => ({ label: `m${i}`, value: (i + 1) * 10 }))
+    const w = mount(Shares, { props: { label: 'x', items, most: 3, rest: 'Others' }, global })
+    expect(w.findAll('li').map((l) => l.findAll('span')[0]!.text())).toEqual(['m4', 'm3', 'Others'])
+    expect(w.text()).toContain('60')
   })
 })

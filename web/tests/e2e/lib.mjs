@@ -30,6 +30,11 @@ export async function startServer(bin) {
   const log = []
   // Passkeys belong to a domain, never to an address: people reach this server as localhost.
   const child = spawn(bin, ['serve', '--data', join(dir, 'data'), '--listen', `127.0.0.1:${port}`], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, MAAS_URL: `http://localhost:${port}` } })
+  // A run that is ended from outside must not leave its server behind.
+  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => {
+    child.kill('SIGKILL')
+    process.exit(1)
+  })
   for (const s of [child.stdout, child.stderr]) s.on('data', (b) => log.push(String(b)))
   let gone = false
   child.once('exit', () => (gone = true))
