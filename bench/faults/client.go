@@ -130,7 +130,7 @@ func (k *soak) events(r io.Reader, out *outcome) error {
 	in := bufio.NewReader(r)
 	for {
 		line, err := in.ReadBytes('\n')
-		if err == io.EOF && len(line) == 0 { //nolint:errorlint // of ReadBytes itself
+		if err == io.EOF && len(line) == 0 {
 			if !out.done && !failed {
 				return fmt.Errorf("a stream ended after %d pieces without an end mark or an error", out.pieces)
 			}

@@ -59,8 +59,8 @@ func (k *soak) quiet(ctx context.Context) {
 		for _, u := range k.ups {
 			open += u.Open()
 		}
-		goroutines = k.s.metric("go_goroutines")
-		if open <= len(k.ups)*2 && k.s.metric("maas_gateway_inflight") == 0 && goroutines < 200 {
+		goroutines = k.s.metric(ctx, "go_goroutines")
+		if open <= len(k.ups)*2 && k.s.metric(ctx, "maas_gateway_inflight") == 0 && goroutines < 200 {
 			break
 		}
 		pause(ctx, 100*time.Millisecond)
@@ -69,16 +69,16 @@ func (k *soak) quiet(ctx context.Context) {
 	if open > len(k.ups)*2 { // probes and looks at their health keep one or two
 		k.blame("%d connections to upstreams stay open", open)
 	}
-	if n := k.s.metric("maas_gateway_inflight"); n != 0 {
+	if n := k.s.metric(ctx, "maas_gateway_inflight"); n != 0 {
 		k.blame("%v requests are still under way", n)
 	}
 	if goroutines >= 200 {
 		k.blame("%v goroutines are left", goroutines)
 	}
-	if n := k.s.metric("maas_gateway_unsettled_total"); n != 0 {
+	if n := k.s.metric(ctx, "maas_gateway_unsettled_total"); n != 0 {
 		k.blame("%v requests were not settled, or twice", n)
 	}
-	if k.o.time >= 20*time.Second && k.s.metric("maas_inference_breaker_moves_total") == 0 {
+	if k.o.time >= 20*time.Second && k.s.metric(ctx, "maas_inference_breaker_moves_total") == 0 {
 		k.blame("no breaker ever moved")
 	}
 }

@@ -33,7 +33,7 @@ type server struct {
 
 const (
 	owner    = "ada@example.com"
-	password = "correct horse battery" //nolint:gosec // of a throw-away installation
+	password = "correct horse battery" // of a throw-away installation
 	firstMS  = 1500                    // an attempt's time to its first piece
 )
 
@@ -52,7 +52,7 @@ func start(ctx context.Context, bin string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "log")) //nolint:gosec // our own folder
+	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func start(ctx context.Context, bin string) (*server, error) {
 	}
 	go func() { s.ended <- s.cmd.Wait() }()
 	for range 600 {
-		if resp, err := s.http.Get(s.url + "/readyz"); err == nil { //nolint:noctx // a look
+		if resp, err := s.look(ctx, "/readyz"); err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return s, nil
@@ -77,6 +77,15 @@ func start(ctx context.Context, bin string) (*server, error) {
 		}
 	}
 	return nil, errors.Join(errors.New("the server does not become ready; see "+log.Name()), s.stop())
+}
+
+// look asks for a page of the operator's. The caller closes the body.
+func (s *server) look(ctx context.Context, path string) (*http.Response, error) {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.http.Do(q)
 }
 
 // stop ends the server as an operator does. Its folder stays if it does not end well.
@@ -218,8 +227,8 @@ func (s *server) files() int {
 }
 
 // metric reads one value of the metrics page, summed over its labels.
-func (s *server) metric(name string) float64 {
-	resp, err := s.http.Get(s.url + "/metrics") //nolint:noctx // a look
+func (s *server) metric(ctx context.Context, name string) float64 {
+	resp, err := s.look(ctx, "/metrics")
 	if err != nil {
 		return -1
 	}

@@ -51,9 +51,11 @@ func newFaultRigOn(t *testing.T, d *db.DB) *faultRig {
 	require.NoError(t, err)
 	t.Cleanup(f.b.Close)
 	f.rig = newRigOn(t, d, t.TempDir(), nil)
-	f.spec = inference.RouteSpec{Name: routed, Aliases: []string{"gpt-4o"}, Enabled: true, Strategy: inference.Weighted, TimeoutMS: int(firstWait.Milliseconds()),
+	f.spec = inference.RouteSpec{
+		Name: routed, Aliases: []string{"gpt-4o"}, Enabled: true, Strategy: inference.Weighted, TimeoutMS: int(firstWait.Milliseconds()),
 		Targets: []inference.RouteTarget{{Deployment: "dep_a", Weight: 1}, {Deployment: "dep_b", Weight: 1, Priority: 1}},
-		Retry:   inference.RetryPolicy{Attempts: 3, BudgetPercent: 100, On: []string{inference.OnConnect, inference.OnLimited, inference.OnServer, inference.OnTimeout}}}
+		Retry:   inference.RetryPolicy{Attempts: 3, BudgetPercent: 100, On: []string{inference.OnConnect, inference.OnLimited, inference.OnServer, inference.OnTimeout}},
+	}
 	f.fresh()
 	return f
 }
@@ -89,14 +91,14 @@ func (f *faultRig) ask(words, more string) result {
 	return f.call("/v1/chat/completions", f.key, asking(routed, words, more))
 }
 
-func (f *faultRig) breaker(deployment string) inference.BreakerState {
+func (f *faultRig) breaker() inference.BreakerState {
 	f.t.Helper()
 	for _, s := range f.g.Router.Upstreams(f.who.TenantID) {
-		if s.DeploymentID == deployment {
+		if s.DeploymentID == "dep_a" {
 			return s.Breaker
 		}
 	}
-	f.t.Fatalf("%s has no endpoint", deployment)
+	f.t.Fatal("a has no endpoint")
 	return ""
 }
 
@@ -281,7 +283,7 @@ func TestPolicyOfARoute(t *testing.T) {
 	require.Equal(t, 429, res.status)
 	require.Equal(t, "0", res.header.Get("X-Maas-Attempts"), "they asked for a pause")
 	require.Equal(t, calls+2, f.a.Calls("")+f.b.Calls(""))
-	require.Equal(t, inference.BreakerClosed, f.breaker("dep_a"), "a 429 is no failure")
+	require.Equal(t, inference.BreakerClosed, f.breaker(), "a 429 is no failure")
 }
 
 // A dead upstream is left alone after five failures, found alive again by a probe, and used again after one request that went well.
@@ -290,12 +292,12 @@ func TestBreakerOnThePath(t *testing.T) {
 	f := newFaultRig(t)
 	f.a.Mode(func() string { return "down" })
 	for i := range 5 {
-		require.Equal(t, inference.BreakerClosed, f.breaker("dep_a"), i)
+		require.Equal(t, inference.BreakerClosed, f.breaker(), i)
 		res := f.ask("", streamed)
 		require.Equal(t, 200, res.status, res.body)
 		require.Equal(t, "2", res.header.Get("X-Maas-Attempts"))
 	}
-	eventually(t, "it never opened", func() bool { return f.breaker("dep_a") == inference.BreakerOpen }) // an attempt ends after its answer
+	eventually(t, "it never opened", func() bool { return f.breaker() == inference.BreakerOpen }) // an attempt ends after its answer
 	before := f.a.Calls("down")
 	for range 5 {
 		res := f.ask("", "")
@@ -304,10 +306,10 @@ func TestBreakerOnThePath(t *testing.T) {
 	}
 	require.Equal(t, before, f.a.Calls("down"))
 	f.a.Mode(nil)
-	eventually(t, "no probe found it alive", func() bool { return f.breaker("dep_a") == inference.BreakerHalfOpen })
+	eventually(t, "no probe found it alive", func() bool { return f.breaker() == inference.BreakerHalfOpen })
 	res := f.ask("", "")
 	require.Equal(t, "dep_a", res.header.Get("X-Maas-Deployment"))
-	eventually(t, "it never closed", func() bool { return f.breaker("dep_a") == inference.BreakerClosed })
+	eventually(t, "it never closed", func() bool { return f.breaker() == inference.BreakerClosed })
 }
 
 // A client that leaves while one upstream hangs holds nothing.

@@ -190,7 +190,7 @@ func (c *call) attempt(a *inference.Attempt) (v verdict) {
 		return v
 	}
 	c.sent = true
-	again := false
+	var again bool
 	if c.f.stream {
 		v.err, again = c.stream(answer, a)
 	} else {

@@ -2,7 +2,7 @@ package inference
 
 import (
 	"cmp"
-	"hash/maphash"
+	"hash/fnv"
 	"math"
 	"slices"
 	"time"
@@ -16,11 +16,14 @@ type tableBuilder struct {
 	names map[routeKey]*Route        // what a name leads to: routes and their aliases before deployments
 	by    map[routeKey]*Route        // deployments by id
 	infos map[*Route][]*endpointInfo // of deployments
-
 }
 
-// seedOf makes the rendezvous hashes; one seed a process is enough, as sessions come back to the same one or to another with its own caches.
-var seedOf = maphash.MakeSeed()
+// seedOf is a replica's part of rendezvous hashes: the same in every process, so that a session finds its endpoint whichever gateway it comes through.
+func seedOf(replica string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(replica)) // never fails
+	return mix(h.Sum64())
+}
 
 func newTableBuilder(r *Router, old *view, t Table) *tableBuilder {
 	b := &tableBuilder{
@@ -170,20 +173,21 @@ func (c *chain) deployments(s Strategy, list []*Route, weights []RouteTarget) {
 	for i, d := range list {
 		c.all = append(c.all, d)
 		infos := c.b.infos[d]
-		if len(infos) == 0 || weights[i].Weight == 0 {
+		weight := weights[i].Weight
+		if len(infos) == 0 || weight == 0 {
 			continue
 		}
 		number, known := c.numbers[d.Model.Deployment]
 		if !known {
-			number = int32(len(c.numbers)) //nolint:gosec // a few
+			number = int32(len(c.numbers))
 			c.numbers[d.Model.Deployment] = number
 		}
-		g := group{from: len(t.candidates), weight: uint64(weights[i].Weight)} //nolint:gosec // not negative
+		g := group{from: len(t.candidates), weight: uint64(weight)}
 		for _, info := range infos {
 			e := &info.endpoint
 			t.candidates = append(t.candidates, candidate{
-				state: info.state, perSlot: 1 / float32(max(e.Slots, 1)), context: int32(min(e.Context, math.MaxInt32)), //nolint:gosec // bounded
-				deployment: number, seed: maphash.String(seedOf, info.replica), share: float32(weights[i].Weight) / float32(len(infos)), info: info,
+				state: info.state, perSlot: 1 / float32(max(e.Slots, 1)), context: int32(min(e.Context, math.MaxInt32)),
+				deployment: number, seed: seedOf(info.replica), share: float32(weight) / float32(len(infos)), info: info,
 			})
 		}
 		g.to = len(t.candidates)

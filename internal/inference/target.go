@@ -115,7 +115,7 @@ func (t *Tried) Longer(than int) bool {
 	if than <= 0 || t.n == 0 {
 		return false
 	}
-	t.least = int32(min(than, math.MaxInt32)) //nolint:gosec // bounded
+	t.least = int32(min(than, math.MaxInt32))
 	return true
 }
 

@@ -92,7 +92,7 @@ func Faults() []string {
 func noise(n int) string {
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte(rand.IntN(256)) //nolint:gosec // noise
+		b[i] = byte(rand.IntN(256))
 	}
 	return string(b)
 }

@@ -36,7 +36,7 @@ type Upstream struct {
 
 // New listens on a free port of this machine.
 func New(name string) (*Upstream, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends with Close
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
