@@ -92,6 +92,7 @@ func errorEvent(c *call, e *fault.Error) []byte {
 			Sequence int64   `json:"sequence_number"`
 		}{"error", o.Code, o.Message, o.Param, c.cut.events + 1})
 		return append(append([]byte("event: error\ndata: "), b...), "\n\n"...)
+	default:
 	}
 	return append(append([]byte("data: "), errorBody(e, c.row.RequestID)...), "\n\n"...)
 }

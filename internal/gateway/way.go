@@ -94,6 +94,7 @@ func upstreamForm(ep *engine.Endpoint, op *operation, stream bool) (dialect.Form
 			return dialect.Generate, model + ":streamGenerateContent?alt=sse"
 		}
 		return dialect.Generate, model + ":generateContent"
+	default: // OpenAI's, in Azure's paths too
 	}
 	switch op.form {
 	case dialect.Messages, dialect.Responses:
@@ -102,8 +103,9 @@ func upstreamForm(ep *engine.Endpoint, op *operation, stream bool) (dialect.Form
 		return dialect.Tokenize, "/tokenize"
 	case dialect.Rerank, dialect.RerankCohere:
 		return dialect.RerankUpstream, op.path
+	default:
+		return op.form, op.path
 	}
-	return op.form, op.path
 }
 
 // request makes the request for an endpoint after chart.
@@ -302,7 +304,7 @@ func (c *call) failsWhole(body []byte, l *sight) bool {
 }
 
 // countTokens answers how long a prompt is for an endpoint that cannot tell: by what its texts have weighed so far.
-func (c *call) countTokens(a *inference.Attempt) *fault.Error {
+func (c *call) countTokens(a *inference.Attempt) {
 	n := c.g.ratios.estimate(c.row.Model, int64(c.f.textBytes))
 	b, _ := json.Marshal(map[string]int64{"input_tokens": n}) // a number: cannot fail
 	c.row.End, c.estimated, c.begun = user.EndDone, true, true
@@ -311,7 +313,6 @@ func (c *call) countTokens(a *inference.Attempt) *fault.Error {
 	if c.out.write(b) != nil || c.out.flush() != nil {
 		c.left = true
 	}
-	return nil
 }
 
 // dialectHeaders are those that only some dialects or ways have.

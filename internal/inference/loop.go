@@ -89,6 +89,9 @@ const loopEvery = 2 * time.Second
 // Run brings what runs in line with what is wanted until ctx ends, then drains and stops every engine of this process. It first looks after what a former run left behind.
 func (s *Service) Run(ctx context.Context) error {
 	if err := s.adopt(ctx); err != nil {
+		if ctx.Err() != nil { // asked to stop before it had begun
+			return nil //nolint:nilerr // that is no failure
+		}
 		return err
 	}
 	stats := make(chan struct{})

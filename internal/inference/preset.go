@@ -34,6 +34,8 @@ var (
 	// thinking upstreams want the thoughts of earlier turns back, at least while tools are called.
 	thinking = engine.Caps{StreamUsage: true, Thoughts: true, Ops: engine.OpChat | engine.OpCompletion | engine.OpEmbedding}
 	own      = engine.Caps{StreamUsage: true, Thoughts: true, Extras: true, Ops: engine.OpChat | engine.OpCompletion | engine.OpEmbedding | engine.OpRerank}
+	// counting ones tell how many tokens a conversation has, beside their version.
+	counting = engine.Caps{StreamUsage: true, Thoughts: true, Extras: true, Ops: own.Ops | engine.OpCount}
 	// rankers embed and rank, and do nothing else.
 	rankers = engine.Caps{Ops: engine.OpEmbedding | engine.OpRerank}
 )
@@ -58,7 +60,7 @@ var presets = []Preset{
 	{ID: "together", Name: "Together", Kind: KindOpenAI, BaseURL: "https://api.together.xyz/v1", Needs: []string{"api_key"}, Docs: "https://docs.together.ai", caps: own},
 	{ID: "jina", Name: "Jina", Kind: KindOpenAI, BaseURL: "https://api.jina.ai/v1", Needs: []string{"api_key"}, Docs: "https://jina.ai/reranker", caps: rankers},
 	{ID: "cohere", Name: "Cohere (rerank)", Kind: KindOpenAI, BaseURL: "https://api.cohere.com/v2", Needs: []string{"api_key"}, Docs: "https://docs.cohere.com/reference/rerank", caps: engine.Caps{Ops: engine.OpRerank}},
-	{ID: "vllm", Name: "vLLM", Kind: KindOpenAI, BaseURL: "http://127.0.0.1:8000/v1", Needs: []string{"base_url"}, Docs: "https://docs.vllm.ai", caps: own},
+	{ID: "vllm", Name: "vLLM", Kind: KindOpenAI, BaseURL: "http://127.0.0.1:8000/v1", Needs: []string{"base_url"}, Docs: "https://docs.vllm.ai", caps: counting},
 	{ID: "sglang", Name: "SGLang", Kind: KindOpenAI, BaseURL: "http://127.0.0.1:30000/v1", Needs: []string{"base_url"}, Docs: "https://docs.sglang.ai", caps: own},
 	{ID: "llamacpp", Name: "llama.cpp server", Kind: KindOpenAI, BaseURL: "http://127.0.0.1:8080/v1", Needs: []string{"base_url"}, Docs: "https://github.com/ggml-org/llama.cpp/tree/master/tools/server", caps: own},
 	{ID: "ollama", Name: "Ollama", Kind: KindOpenAI, BaseURL: "http://127.0.0.1:11434/v1", Needs: []string{"base_url"}, Docs: "https://docs.ollama.com/openai", caps: hosted},

@@ -225,6 +225,9 @@ func (s *Service) UpdateProvider(ctx context.Context, ref string, patch Provider
 			version = *patch.Version
 		}
 		moved := base != p.BaseURL || version != p.Version || patch.APIKey != nil
+		if guessPreset(p.Kind, p.BaseURL) == p.Preset { // it was found by the address, so it moves with it
+			p.Preset = guessPreset(p.Kind, base)
+		}
 		if err := p.set(name, base, version, s); err != nil {
 			return err
 		}

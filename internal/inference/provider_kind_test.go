@@ -126,6 +126,13 @@ func TestPresets(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "deepseek", made.Preset)
 	require.True(t, capsOf(&made).Thoughts)
+	elsewhere := "https://example.com/v1"
+	made, err = r.UpdateProvider(ctx, made.ID, ProviderPatch{BaseURL: &elsewhere}, nil)
+	require.NoError(t, err)
+	require.Empty(t, made.Preset, "what is known of one address does not hold for another")
+	made, err = r.Provider(ctx, made.ID)
+	require.NoError(t, err)
+	require.Empty(t, made.Preset)
 	for _, n := range []NewProvider{{Name: "x", Preset: "nope", BaseURL: "https://example.com"}, {Name: "x", Preset: "anthropic", Kind: KindOpenAI}, {Name: "x"}, {Name: "x", BaseURL: "https://example.com", Version: "2024-10-21"}, {Name: "x", Kind: KindAzure, BaseURL: "https://example.com", Version: "a&b"}} {
 		_, err := r.CreateProvider(ctx, n)
 		require.ErrorIs(t, err, ErrProviderInvalid)

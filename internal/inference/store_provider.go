@@ -40,8 +40,8 @@ func (store) insertProvider(ctx context.Context, tx *db.Tx, p Provider) error {
 
 // updateProvider writes everything that can change, if nobody changed it since p was read; ErrRevision else.
 func (store) updateProvider(ctx context.Context, tx *db.Tx, p Provider) error {
-	n, err := tx.Exec(ctx, `UPDATE inference_provider SET name = $4, base_url = $5, api_key = $6, status = $7, cause = $8, checked_at = $9, updated_at = $10, api_version = $11, rev = rev + 1 WHERE tenant_id = $1 AND id = $2 AND rev = $3`,
-		p.tenant, p.ID, p.Rev, p.Name, p.BaseURL, p.sealed, p.Status, pack(p.cause), db.Micro(p.CheckedAt), db.Micro(p.UpdatedAt), p.Version)
+	n, err := tx.Exec(ctx, `UPDATE inference_provider SET name = $4, base_url = $5, api_key = $6, status = $7, cause = $8, checked_at = $9, updated_at = $10, api_version = $11, preset = $12, rev = rev + 1 WHERE tenant_id = $1 AND id = $2 AND rev = $3`,
+		p.tenant, p.ID, p.Rev, p.Name, p.BaseURL, p.sealed, p.Status, pack(p.cause), db.Micro(p.CheckedAt), db.Micro(p.UpdatedAt), p.Version, p.Preset)
 	return db.Guard(n, err, ErrRevision)
 }
 

@@ -227,7 +227,8 @@ func anthropicMessages(w http.ResponseWriter, q *asked, reply func(any)) {
 	e.put("message_start", m{"type": "message_start", "message": m{"id": "msg_up", "type": "message", "role": "assistant", "model": q.Model, "content": []any{}, "stop_reason": nil, "stop_sequence": nil, "usage": input}})
 	e.put("ping", m{"type": "ping"})
 	for i, b := range blocks {
-		start, kind, field, text := m{"type": b["type"]}, "text_delta", "text", ""
+		start, kind, field := m{"type": b["type"]}, "text_delta", "text"
+		var text string
 		switch b["type"] {
 		case "text":
 			start["text"], text = "", s.text

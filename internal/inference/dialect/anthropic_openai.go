@@ -269,11 +269,11 @@ func chatPartOf(b block, path string) (chatPart, error) {
 		if err != nil {
 			return chatPart{}, err
 		}
-		text := b.Title
+		lines := []string{b.Title}
 		for _, in := range inner {
-			text += "\n" + value(in.Text)
+			lines = append(lines, value(in.Text))
 		}
-		return chatPart{Type: "text", Text: strings.TrimSpace(text)}, nil
+		return chatPart{Type: "text", Text: strings.TrimSpace(strings.Join(lines, "\n"))}, nil
 	}
 	return chatPart{}, unsupported(path, "a block of type %.40q is not taken by this model's provider", b.Type)
 }
@@ -312,10 +312,11 @@ func (m *chatMsgIn) text() string {
 		Text string `json:"text"`
 	}
 	_ = json.Unmarshal(m.Content, &list) // of another form: it says nothing
+	var all strings.Builder
 	for _, p := range list {
-		s += p.Text
+		all.WriteString(p.Text)
 	}
-	return s + m.Refusal
+	return all.String() + m.Refusal
 }
 
 // thought is the reasoning, under whichever name.

@@ -54,7 +54,7 @@ type chatOut struct {
 	Usage   *chatUsage      `json:"usage,omitempty"`
 }
 
-func (chatWriter) object(o *Options, object string) chatOut {
+func (*chatWriter) object(o *Options, object string) chatOut {
 	return chatOut{ID: "chatcmpl-" + o.ID, Object: object, Created: o.Created, Model: o.Public, Choices: []chatChoiceOut{}}
 }
 

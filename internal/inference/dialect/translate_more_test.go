@@ -3,6 +3,7 @@ package dialect
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -242,8 +243,8 @@ func FuzzTranslateRequest(f *testing.F) {
 			tr := translator(t, p[0], p[1], plainOptions)
 			got, err := tr.Request(nil, body)
 			if err != nil {
-				_, isField := err.(*FieldError)   //nolint:errorlint // these two are returned as they are
-				_, isDemand := err.(*Unsupported) //nolint:errorlint // the same
+				_, isField := errors.AsType[*FieldError](err)
+				_, isDemand := errors.AsType[*Unsupported](err)
 				if !isField && !isDemand && json.Valid(body) {
 					t.Fatalf("%v: %T %v", p, err, err)
 				}

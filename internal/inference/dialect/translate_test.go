@@ -363,20 +363,20 @@ func TestThereAndBack(t *testing.T) {
 		stream = append(stream, data)
 	}
 	tr := translator(t, Chat, Messages, plainOptions)
-	var text, thought, args string
+	var text, thought, args strings.Builder
 	for _, line := range play(t, tr, stream...) {
 		var c chatAnswerIn
 		if line != doneMark {
 			require.NoError(t, json.Unmarshal([]byte(line), &c))
 		}
 		for _, ch := range c.Choices {
-			text += ch.Delta.text()
-			thought += ch.Delta.thought()
+			text.WriteString(ch.Delta.text())
+			thought.WriteString(ch.Delta.thought())
 			for _, call := range ch.Delta.ToolCalls {
-				args += call.Function.Name + call.Function.Arguments
+				args.WriteString(call.Function.Name + call.Function.Arguments)
 			}
 		}
 	}
-	require.Equal(t, []string{"Hello", "Hm.", `look{"at":1}go{}`}, []string{text, thought, args})
+	require.Equal(t, []string{"Hello", "Hm.", `look{"at":1}go{}`}, []string{text.String(), thought.String(), args.String()})
 	require.Equal(t, Tokens{Told: true, Fresh: 15, CacheRead: 20, Text: 7, Reasoning: 2}, tr.Seen().Usage)
 }

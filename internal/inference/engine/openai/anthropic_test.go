@@ -135,7 +135,7 @@ func (i interpreter) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	body, err := tr.Request(nil, raw)
-	if err != nil {
+	if err != nil { //nolint:nilerr // the error is the answer
 		return &http.Response{StatusCode: http.StatusBadRequest, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"error":{"message":"refused"}}`))}, nil
 	}
 	r.URL.Path = strings.TrimSuffix(r.URL.Path, "/chat/completions") + "/messages"
