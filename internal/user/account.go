@@ -436,8 +436,7 @@ func (s *Service) Key(ctx context.Context, kid string) (Key, error) {
 		k, err = keyByID(ctx, q, p.TenantID, keyOwnerOf(p, kid), kid)
 		return err
 	})
-	k.State = k.status(s.Now())
-	return k, err
+	return k.shown(s.Now()), err
 }
 
 // Keys lists keys, newest first: those of the caller and of the service accounts they made, or all of the team for those with key:admin.
@@ -457,8 +456,7 @@ func (s *Service) Keys(ctx context.Context, f KeyFilter) (page.List[Key], error)
 	err = s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
 		rows, err := keysOf(ctx, q, p.TenantID, may, f, at, last, limit+1)
 		for _, r := range rows {
-			r.State = r.status(s.Now())
-			keys = append(keys, r.Key)
+			keys = append(keys, r.shown(s.Now()))
 		}
 		return err
 	})

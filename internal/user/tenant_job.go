@@ -214,13 +214,10 @@ func (s *Service) runExport(ctx context.Context, run *job.Run, p tenantJob) erro
 	counts := map[string]int64{}
 	for i, table := range tables {
 		run.Progress(int64(i), int64(len(tables)), "tables", table.Name)
-		err := s.across().Read(ctx, func(ctx context.Context, q *db.Query) error {
-			w, err := z.Create("tables/" + table.Name + ".jsonl")
-			if err == nil {
-				counts[table.Name], err = db.DumpOf(ctx, q, table, p.TenantID, w)
-			}
-			return err
-		})
+		w, err := z.Create("tables/" + table.Name + ".jsonl")
+		if err == nil {
+			counts[table.Name], err = s.DB.DumpTenant(ctx, table, p.TenantID, w)
+		}
 		if err != nil {
 			return err
 		}

@@ -85,34 +85,62 @@ func secretColumn(name string) bool {
 	return false
 }
 
-// DumpOf writes the rows of a tenant in a table of TenantTables as JSON lines, without the columns that hold secrets, and returns how many there were.
-func DumpOf(ctx context.Context, q Querier, table TenantTable, tenant string, w io.Writer) (int64, error) {
+// dumpRows is how many rows one snapshot of a dump reads.
+const dumpRows = 5000
+
+// DumpTenant writes the rows of a tenant in a table of TenantTables as JSON lines, without the columns that hold secrets, and returns how many there were. It reads in pieces, so a large table is not one
+// moment's picture.
+func (d *DB) DumpTenant(ctx context.Context, table TenantTable, tenant string, w io.Writer) (int64, error) {
 	columns := slices.DeleteFunc(slices.Clone(table.Columns), secretColumn)
-	rows, err := q.Query(ctx, `SELECT `+strings.Join(columns, ", ")+` FROM `+table.Name+` WHERE tenant_id = $1`, tenant)
-	if err != nil {
-		return 0, err
+	place, after := "rowid", "0"
+	if d.driver.Dialect == Postgres {
+		place, after = "ctid", "(0,0)"
 	}
-	defer func() { _ = rows.Close() }()
 	out := json.NewEncoder(w)
-	values, dest := make([]any, len(columns)), make([]any, len(columns))
-	for i := range values {
-		dest[i] = &values[i]
-	}
-	var n int64
-	for ; rows.Next(); n++ {
-		if err := rows.Scan(dest...); err != nil {
-			return n, err
-		}
-		line := make(map[string]any, len(columns))
-		for i, c := range columns {
-			line[c] = values[i]
-			if b, ok := values[i].([]byte); ok && utf8.Valid(b) {
-				line[c] = string(b)
+	for n := int64(0); ; {
+		read := 0
+		err := d.System().Read(ctx, func(ctx context.Context, q *Query) error {
+			var lines []map[string]any
+			var err error
+			if lines, err = List(ctx, q, func(r Row) (map[string]any, error) {
+				values, dest := make([]any, len(columns)), make([]any, len(columns)+1)
+				for i := range values {
+					dest[i+1] = &values[i]
+				}
+				dest[0] = &after
+				if err := r.Scan(dest...); err != nil {
+					return nil, err
+				}
+				line := make(map[string]any, len(columns))
+				for i, c := range columns {
+					line[c] = values[i]
+					if b, ok := values[i].([]byte); ok && utf8.Valid(b) {
+						line[c] = string(b)
+					}
+				}
+				return line, nil
+			}, `SELECT CAST(`+place+` AS TEXT), `+strings.Join(columns, ", ")+` FROM `+table.Name+` WHERE tenant_id = $1 AND `+place+` > `+placeOf(d, after)+` ORDER BY `+place+` LIMIT $2`, tenant, dumpRows); err != nil {
+				return err
 			}
-		}
-		if err := out.Encode(line); err != nil {
+			read = len(lines)
+			for _, line := range lines {
+				if err := out.Encode(line); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		n += int64(read)
+		if err != nil || read < dumpRows {
 			return n, err
 		}
 	}
-	return n, translate(q, rows.Err())
+}
+
+// placeOf is the place of a row as the engine wrote it, as a literal.
+func placeOf(d *DB, place string) string {
+	if d.driver.Dialect == Postgres {
+		return "'" + place + "'::tid"
+	}
+	return place
 }
