@@ -76,7 +76,7 @@ func (s *Service) Invite(ctx context.Context, n NewInvitation) (MadeInvitation, 
 		if err := s.inviteProjects(ctx, tx, &i); err != nil {
 			return err
 		}
-		t, err := tenantByID(ctx, tx, p.UserID, p.TenantID, true)
+		t, err := tenantByID(ctx, tx, p.UserID, p.TenantID)
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (s *Service) makeInvitation(ctx context.Context, tx *db.Tx, t Tenant, i Inv
 	if err := i.validate(now); err != nil {
 		return nil, err
 	}
-	uid, _, err := accountByEmail(ctx, tx, i.Email)
+	uid, err := accountByEmail(ctx, tx, i.Email)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (s *Service) ResendInvitation(ctx context.Context, iid string) (MadeInvitat
 		if err := s.mayAssign(ctx, tx, i.Role); err != nil {
 			return err
 		}
-		td, err := tenantByID(ctx, tx, p.UserID, p.TenantID, true)
+		td, err := tenantByID(ctx, tx, p.UserID, p.TenantID)
 		if err != nil {
 			return err
 		}
@@ -213,7 +213,7 @@ func (s *Service) ShowInvitation(ctx context.Context, token string) (InvitationV
 		if err != nil {
 			return err
 		}
-		uid, _, err := accountByEmail(ctx, q, i.Email)
+		uid, err := accountByEmail(ctx, q, i.Email)
 		v = InvitationView{Tenant: t, Email: i.Email, RoleName: i.RoleName, ExpiresAt: i.ExpiresAt, AccountExists: uid != ""}
 		return err
 	})
@@ -229,7 +229,7 @@ func (s *Service) liveInvitation(ctx context.Context, q db.Querier, token string
 	if err != nil {
 		return i, Tenant{}, err
 	}
-	t, err := tenantByID(ctx, q, "", i.tenantID, true)
+	t, err := tenantByID(ctx, q, "", i.tenantID)
 	if err != nil {
 		return i, Tenant{}, err
 	}
@@ -265,7 +265,7 @@ func (s *Service) AcceptInvitation(ctx context.Context, token string) (TenantDet
 		if err := s.joined(ctx, tx, i, me); err != nil {
 			return err
 		}
-		t, err = tenantByID(ctx, tx, p.UserID, tenant.ID, true)
+		t, err = tenantByID(ctx, tx, p.UserID, tenant.ID)
 		return err
 	})
 	return t, err

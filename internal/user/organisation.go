@@ -81,7 +81,7 @@ func (s *Service) tenant(ctx context.Context, tid string) (TenantDetail, error) 
 	var t TenantDetail
 	err := s.across().Read(ctx, func(ctx context.Context, q *db.Query) error {
 		var err error
-		t, err = tenantByID(ctx, q, p.UserID, tid, true)
+		t, err = tenantByID(ctx, q, p.UserID, tid)
 		return err
 	})
 	t.Current = t.ID == p.TenantID
@@ -163,7 +163,7 @@ func (s *Service) changeTenant(ctx context.Context, tid string, f func(context.C
 	var t TenantDetail
 	err := s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
-		if t, err = tenantByID(ctx, tx, p.UserID, tid, true); err != nil {
+		if t, err = tenantByID(ctx, tx, p.UserID, tid); err != nil {
 			return err
 		}
 		t.UpdatedAt = now

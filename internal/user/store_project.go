@@ -209,13 +209,12 @@ func closeInvitations(ctx context.Context, tx *db.Tx, tenant, email string, now 
 }
 
 // accountByEmail returns the id of the person with an address; "" without one.
-func accountByEmail(ctx context.Context, q db.Querier, email string) (id, password string, err error) {
-	type row struct{ id, password string }
-	v, err := db.One(ctx, q, func(r db.Row) (v row, err error) { return v, r.Scan(&v.id, &v.password) }, `SELECT id, password FROM user_user WHERE email_key = $1 AND kind = 'person' AND status <> 'erased'`, emailKey(email))
+func accountByEmail(ctx context.Context, q db.Querier, email string) (string, error) {
+	id, err := db.One(ctx, q, db.Scalar[string], `SELECT id FROM user_user WHERE email_key = $1 AND kind = 'person' AND status <> 'erased'`, emailKey(email))
 	if isNoRow(err) {
-		return "", "", nil
+		return "", nil
 	}
-	return v.id, v.password, err
+	return id, err
 }
 
 const serviceCols = `s.id, s.name, s.description, s.project_id, m.role, COALESCE(r.name, ''), m.status, (SELECT COUNT(*) FROM user_key k WHERE k.user_id = s.id AND k.revoked_at = 0 AND k.deleted_at = 0), s.created_by, s.created_at, s.updated_at, s.rev

@@ -32,9 +32,9 @@ func scanTenant(r db.Row) (TenantDetail, error) {
 	return t, err
 }
 
-// tenantByID finds an organisation; of the person's own unless all.
-func tenantByID(ctx context.Context, q db.Querier, userID, id string, all bool) (TenantDetail, error) {
-	t, err := db.One(ctx, q, scanTenant, `SELECT `+tenantCols+`WHERE t.id = $2 AND ($3 OR m.status = 'active')`, userID, id, all)
+// tenantByID finds an organisation, with the role that a person has in it.
+func tenantByID(ctx context.Context, q db.Querier, userID, id string) (TenantDetail, error) {
+	t, err := db.One(ctx, q, scanTenant, `SELECT `+tenantCols+`WHERE t.id = $2`, userID, id)
 	if isNoRow(err) {
 		return t, ErrTenantNotFound.With("there is no organisation %q", id)
 	}

@@ -204,7 +204,7 @@ func TestNobodyGivesMoreThanTheyHold(t *testing.T) {
 		_, err = w.UpdateRole(admin, helper.ID, RolePatch{Permissions: &[]string{"user:read"}}, whole)
 		require.NoError(t, err)
 		me, _ := auth.From(ctx)
-		p, err := w.Service.Session(t.Context(), me.SessionID)
+		p, err := w.Session(t.Context(), me.SessionID)
 		require.NoError(t, err)
 		require.Equal(t, []string{"user:read"}, p.Permissions)
 		_, err = w.UpdateMember(m.owner, dev.ID, MemberPatch{RoleInput: RoleInput{Role: "billing"}})
@@ -364,7 +364,7 @@ func TestGrants(t *testing.T) {
 
 		who := func() auth.Principal {
 			p, _ := auth.From(viewer)
-			now, err := w.Service.Session(t.Context(), p.SessionID)
+			now, err := w.Session(t.Context(), p.SessionID)
 			require.NoError(t, err)
 			return now
 		}

@@ -59,7 +59,7 @@ func (s *Service) ExportTenant(ctx context.Context, tid string) (TenantJob, erro
 	}
 	out := TenantJob{TenantID: tid}
 	err = s.across().Tx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := tenantByID(ctx, tx, p.UserID, tid, true); err != nil {
+		if _, err := tenantByID(ctx, tx, p.UserID, tid); err != nil {
 			return err
 		}
 		out.JobID, err = job.Enqueue(ctx, tx, exportTenant, tenantJob{tid, p.UserID}, job.Options{Key: "export." + tid, SubjectKind: "tenant", SubjectID: tid})
@@ -99,7 +99,7 @@ func (s *Service) runPurge(ctx context.Context, run *job.Run, p tenantJob) error
 		if err := s.endTenant(ctx, tx, p.TenantID, reasonSuspended, s.Now()); err != nil {
 			return err
 		}
-		return s.publish(ctx, tx, p.TenantID, TenantPurged{TenantID: p.TenantID, By: p.By})
+		return s.publish(ctx, tx, p.TenantID, TenantPurged(p))
 	})
 	if err != nil {
 		return err
@@ -247,7 +247,7 @@ func (s *Service) exportPeople(ctx context.Context, z *zip.Writer, tid string, c
 	var t TenantDetail
 	err := s.across().Read(ctx, func(ctx context.Context, q *db.Query) error {
 		var err error
-		if t, err = tenantByID(ctx, q, "", tid, true); err != nil {
+		if t, err = tenantByID(ctx, q, "", tid); err != nil {
 			return err
 		}
 		people, err = membersOf(ctx, q, tid, 0, "", 100_000)
