@@ -56,3 +56,31 @@ func benchRecord(b *testing.B, priced bool) {
 		}
 	}
 }
+
+// BenchmarkLease is a node's lease of a prepaid wallet and its return.
+func BenchmarkLease(b *testing.B) {
+	w := &world{}
+	d := dbtest.Open(b, tables...)
+	w.Service = &Service{Deps: Deps{DB: d}, db: d.System(), metrics: newMetrics(nil)}
+	w.Now, w.Log = w.clock, discard
+	w.now = id.Time(id.New("req"))
+	var wallet string
+	require.NoError(b, d.System().Tx(b.Context(), func(ctx context.Context, tx *db.Tx) error {
+		a, err := lockWallet(ctx, tx, "ten_1", w.currency(), w.now)
+		wallet = a.id
+		if err == nil {
+			a.mode = Prepaid
+			err = setWallet(ctx, tx, a, 2, w.now)
+		}
+		if err == nil {
+			err = post(ctx, tx, posting{id: id.New("jnl"), tenant: "ten_1", kind: ledger.TopUp, ref: "1", amount: 1 << 40, at: w.now}, w.currency())
+		}
+		return err
+	}))
+	b.ReportAllocs()
+	for b.Loop() {
+		g, err := w.Lease(b.Context(), []meter.LeaseAsk{{ID: id.New("ask"), Node: "n", Target: wallet, Need: 10, Want: 1000}})
+		require.NoError(b, err)
+		require.NoError(b, w.Return(b.Context(), []meter.LeaseReturn{{LeaseID: g[0].LeaseID, Unused: g[0].Amount}}))
+	}
+}
