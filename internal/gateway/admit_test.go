@@ -246,3 +246,13 @@ func TestResetText(t *testing.T) {
 		require.Equal(t, want, resetText(d))
 	}
 }
+
+func TestPicturesAreNoText(t *testing.T) {
+	t.Parallel()
+	f, err := scan([]byte(`{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + strings.Repeat("A", 1<<20) + `"}}]}]}`))
+	require.NoError(t, err)
+	require.Less(t, f.textBytes, mediaBytes+100)
+	f, err = scan([]byte(`{"model":"m","prompt":"data: ` + strings.Repeat("A", 1000) + `"}`))
+	require.NoError(t, err)
+	require.Equal(t, 1006, f.textBytes)
+}

@@ -13,7 +13,11 @@ const reportEvery = 5 * time.Second
 
 func newMeter(g *Gateway) *meter.Meter {
 	node, epoch := g.journal.Node()
-	return meter.New(meter.Options{Grantor: g.Users, Node: node, Epoch: epoch, Log: g.Log, Metrics: g.Metrics})
+	o := meter.Options{Grantor: g.Users, Node: node, Epoch: epoch, Closed: g.Config.LimitsAway == "closed", Log: g.Log, Metrics: g.Metrics}
+	if g.Cache != nil && g.Cache.Shared() {
+		o.Cache = g.Cache
+	}
+	return meter.New(o)
 }
 
 // claim makes sure that a journal found at another place than where it was left is not a copy of one in use.

@@ -21,6 +21,8 @@ var (
 const (
 	maxNesting = 128
 	maxModel   = 256 // bytes of a model name
+	mediaMark  = "data:"
+	mediaBytes = 3 << 10 // a picture within the body counts as this much text: a thousand tokens
 )
 
 // span is a piece of the body: [from, to). to == 0 means that it is not there.
@@ -531,7 +533,11 @@ func (s *scanner) str() error {
 		}
 		switch c := b[i]; {
 		case c == '"':
-			s.text += i - from
+			if n := i - from; n > mediaBytes && string(b[from:from+len(mediaMark)]) == mediaMark {
+				s.text += mediaBytes
+			} else {
+				s.text += n
+			}
 			s.i = i + 1
 			return nil
 		case c == '\\':

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"maas/internal/maastest"
+	"maas/internal/maastest/part"
 	"maas/internal/platform/db"
 )
 
@@ -325,4 +326,61 @@ func (c *counter) check(t *testing.T, s *maastest.Set, x exactness, budget strin
 	require.Greater(t, state.Used, x.budget*8/10, "the budget is used up but for what the killed gateway held")
 	require.Equal(t, "true", owner.Post("/api/v1/ledger/verify", nil).Want(http.StatusOK).Str("ok"))
 	t.Logf("budget %d, used %d (over by %d), emitted %d, calls killed with their gateway %d, of whose tokens %d were not marked yet; still held by leases %d", x.budget, state.Used, max(state.Used-x.budget, 0), emitted, crashed, unmarked, state.Leased)
+}
+
+// Three gateways with one Redis let no more calls of a key pass than its limit, and no more at a time than its slots.
+func TestGatewaysShareLimits(t *testing.T) {
+	redis := part.Redis(t)
+	up := &counter{emitted: map[string]int64{}, failed: map[string]bool{}}
+	s, gateways := maastest.WithGateways(t, 3, "cache="+redis.URL())
+	owner := s.As("owner")
+	server := httptest.NewServer(http.HandlerFunc(up.serve))
+	t.Cleanup(server.Close)
+	id := owner.Post("/api/v1/inference/providers", map[string]any{"name": "east", "kind": "openai", "base_url": server.URL + "/v1", "api_key": "k"}).Want(http.StatusCreated).Str("id")
+	owner.Post("/api/v1/inference/deployments", map[string]any{"name": "m", "provider": id, "upstream_model": "up", "concurrency": 256}).Want(http.StatusCreated)
+	await(t, owner, "/api/v1/inference/deployments/m", "status", "ready")
+	made := owner.Post("/api/v1/keys", map[string]any{"name": "shared"}).Want(http.StatusCreated)
+	key := made.Str("secret")
+	owner.Post("/api/v1/limits", map[string]any{"subject": map[string]any{"kind": "key", "id": made.Str("id")}, "unit": "requests", "limit": 600, "burst": 50}).Want(http.StatusCreated)
+	ready(t, gateways, key)
+
+	var passed, refused atomic.Int64
+	start := time.Now()
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			for range 20 {
+				body := `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"{\"tokens\":1}"}]}`
+				q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, gateways[i%3].URL+"/v1/chat/completions", strings.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				q.Header.Set("Authorization", "Bearer "+key)
+				resp, err := http.DefaultClient.Do(q)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+				switch resp.StatusCode {
+				case http.StatusOK:
+					passed.Add(1)
+				case http.StatusTooManyRequests:
+					refused.Add(1)
+				default:
+					t.Errorf("status %d", resp.StatusCode)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	most := 50 + int64(time.Since(start).Seconds()*10) + 1
+	require.LessOrEqual(t, passed.Load(), most, "of three gateways together")
+	require.GreaterOrEqual(t, passed.Load(), int64(50))
+	require.Positive(t, refused.Load())
+	live := owner.Get("/api/v1/limits/live").Want(http.StatusOK)
+	require.Equal(t, "redis", live.Str("nodes.0.shared"))
+	t.Logf("%d passed of at most %d, %d refused", passed.Load(), most, refused.Load())
 }
