@@ -177,9 +177,15 @@ func (c *call) enter(who *auth.Principal) error {
 			ask.MoneyPico = c.pass.price.pico(user.Counts{Input: in, Output: out, Requests: 1})
 		}
 	}
-	err := c.g.meter.Admit(c.gone, &c.pass.ticket, c.g.meter.Now(), &p.subject, ask)
-	var r *meter.Refusal
-	if errors.As(err, &r) {
+	if err := c.g.meter.Admit(c.gone, &c.pass.ticket, c.g.meter.Now(), &p.subject, ask); err != nil {
+		return worded(err)
+	}
+	return nil
+}
+
+// worded turns a refusal of the meter into a fault. It is apart so that calls which pass allocate nothing for it.
+func worded(err error) error {
+	if r, ok := errors.AsType[*meter.Refusal](err); ok {
 		return refused(r)
 	}
 	return err
@@ -232,11 +238,10 @@ func (c *call) extend() *fault.Error {
 		used.MoneyPico = c.pass.price.pico(user.Counts{Input: in, Output: out, Requests: 1})
 	}
 	err := c.pass.ticket.Extend(used)
-	var r *meter.Refusal
-	if err == nil || c.g.Config.OnExhausted != "cut" || !errors.As(err, &r) {
+	if err == nil || c.g.Config.OnExhausted != "cut" {
 		return nil
 	}
-	return refused(r)
+	return fault.From(worded(err))
 }
 
 // release ends the admission with what the call truly consumed, as its row says.

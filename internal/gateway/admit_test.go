@@ -215,6 +215,18 @@ func TestPolicyIsKept(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { r.g.policyOf(cred, who).of(r.g, "m") }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
+	target, err := r.g.Router.Resolve(who.TenantID, model)
+	require.NoError(t, err)
+	c := &call{g: r.g, op: &opChat, gone: t.Context(), cred: cred, body: []byte("{}"), target: target}
+	c.row.Model, c.row.At = model, clock.Now()
+	if n := testing.AllocsPerRun(100, func() {
+		if err := c.enter(who); err != nil {
+			t.Fatal(err)
+		}
+		c.release()
+	}); n > 0 {
+		t.Errorf("%v allocations of an admission", n)
+	}
 	_, err = r.users.MakeLimit(r.owner, user.NewLimit{Subject: user.LimitSubject{Kind: "tenant"}, Unit: meter.Requests, Limit: 5})
 	require.NoError(t, err)
 	next := r.g.policyOf(cred, who)
@@ -255,4 +267,27 @@ func TestPicturesAreNoText(t *testing.T) {
 	f, err = scan([]byte(`{"model":"m","prompt":"data: ` + strings.Repeat("A", 1000) + `"}`))
 	require.NoError(t, err)
 	require.Equal(t, 1006, f.textBytes)
+}
+
+func BenchmarkAdmission(b *testing.B) {
+	r := newRig(b, 0)
+	for _, unit := range []meter.Unit{meter.Requests, meter.Tokens, meter.Concurrent} {
+		_, err := r.users.MakeLimit(r.owner, user.NewLimit{Subject: user.LimitSubject{Kind: "tenant"}, Unit: unit, Limit: 9_000_000_000})
+		require.NoError(b, err)
+	}
+	cred, err := r.users.Verifier().Credential(b.Context(), r.key)
+	require.NoError(b, err)
+	who, err := cred.Check(clock.Now())
+	require.NoError(b, err)
+	target, err := r.g.Router.Resolve(who.TenantID, model)
+	require.NoError(b, err)
+	c := &call{g: r.g, op: &opChat, gone: b.Context(), cred: cred, body: []byte("{}"), target: target}
+	c.row.Model, c.row.At = model, clock.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.enter(who); err != nil {
+			b.Fatal(err)
+		}
+		c.release()
+	}
 }
