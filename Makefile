@@ -7,7 +7,7 @@ DATA     ?= ./data
 LISTEN   ?= 127.0.0.1:8080
 .DEFAULT_GOAL := help
 
-.PHONY: help run build web test quick check race fuzz bench lint gen e2e clients soak-faults parity deps release clean
+.PHONY: help run build web test quick check race fuzz bench lint gen e2e clients bench-gateway soak-faults parity deps release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 bench: ## Go benchmarks with allocations
 	go test -run '^$$' -bench . -benchmem ./internal/...
+
+bench-gateway: build ## CPU, memory, features and keys of the gateway as ratios to nginx (three minutes; needs nginx-light)
+	@sh bench/gateway/run.sh $(ARGS)
 
 lint: ## golangci-lint, pinned, installed into .tools/
 	@sh scripts/lint.sh

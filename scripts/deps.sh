@@ -5,7 +5,7 @@ set -eu
 export DEBIAN_FRONTEND=noninteractive
 apt="apt-get -o DPkg::Lock::Timeout=300 -qq"
 missing=""
-for p in postgresql-15 redis-server chromium fonts-noto-cjk fonts-noto-color-emoji python3-venv git g++ make; do
+for p in postgresql-15 redis-server nginx-light chromium fonts-noto-cjk fonts-noto-color-emoji python3-venv git g++ make; do
   dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"
 done
 if [ -n "$missing" ]; then

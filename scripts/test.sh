@@ -32,6 +32,15 @@ go test -count=1 ./test/parity/...
 step "generated files"
 sh scripts/gen.sh check
 
+step "gateway against nginx"
+if command -v nginx >/dev/null; then
+  sh bench/gateway/run.sh -quick -rounds 3 -d 1500ms -check bench/gateway/ratios.json -tolerance 0.75
+elif [ "${MAAS_TEST_STRICT:-}" = 1 ]; then
+  echo "nginx is missing: scripts/deps.sh installs it"; exit 1
+else
+  echo "SKIPPED: nginx is missing (scripts/deps.sh installs it)"
+fi
+
 step "fuzz smoke"
 go run ./tools/fuzz -time "${FUZZTIME:-60s}"
 
