@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"maas/internal/platform/front"
@@ -27,6 +28,11 @@ type conn struct {
 	buf   []byte
 	r, w  int
 	used  bool // carried an answer before
+
+	raw   syscall.RawConn    // of the socket; nil = none
+	look  func(uintptr) bool // peek, made once
+	one   [1]byte
+	alive bool // what peek found
 
 	readBy, writeBy time.Time // deadlines as set: moved only when they are off by enough to matter
 

@@ -451,3 +451,62 @@ func BenchmarkRoundTrip(b *testing.B) {
 		}
 	})
 }
+
+// Bytes behind an answer, however soon after it, never reach the next caller: the connection is given up.
+func TestBytesBehindAnAnswerAreNobodys(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	sent := make(chan struct{}, 16)
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = nc.Close() }()
+				r := bufio.NewReader(nc)
+				for {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, req.Body)
+					_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine")
+					<-sent // the answer was read and its connection is idle again
+					_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nothers")
+					sent <- struct{}{}
+				}
+			}()
+		}
+	}()
+	p := NewPool(Options{})
+	t.Cleanup(p.Close)
+	for range 5 {
+		a, err := p.Do(t.Context(), &Request{Address: Address{Network: "tcp", Addr: l.Addr().String()}, Method: http.MethodPost, Path: "/", Host: "x", Body: [][]byte{[]byte("{}")}})
+		require.NoError(t, err)
+		var body []byte
+		for {
+			piece, _, err := a.Next(time.Minute)
+			body = append(body, piece...)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			require.NoError(t, err)
+		}
+		a.Close()
+		require.Equal(t, "mine", string(body))
+		sent <- struct{}{}
+		<-sent // the bytes are on their way
+		require.Eventually(t, func() bool { // and have arrived
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			for _, list := range p.idle {
+				return !list[0].quiet()
+			}
+			return false
+		}, 30*time.Second, time.Millisecond)
+	}
+}

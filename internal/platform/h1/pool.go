@@ -3,7 +3,6 @@ package h1
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"strconv"
 	"sync"
@@ -115,7 +114,7 @@ func (p *Pool) take(a Address) *conn {
 		p.idle[a] = list[:len(list)-1]
 		p.mu.Unlock()
 		age := time.Since(c.since)
-		if age < p.life(a) && (age < time.Second || quiet(c.nc)) {
+		if age < p.life(a) && c.quiet() {
 			return c
 		}
 		_ = c.nc.Close()
@@ -133,24 +132,33 @@ func (p *Pool) put(c *conn) {
 	p.idle[c.addr] = append(p.idle[c.addr], c)
 }
 
-// quiet peeks at an idle connection without waiting: bytes or an end mean that it is of no use.
-func quiet(nc net.Conn) bool {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return true // TLS: a dead one fails at the write and is replaced
+// quiet peeks at an idle connection without waiting, however short it was idle: bytes that nobody asked for would be taken for the next caller's answer, and an end means that it is of no use. Of TLS it is the
+// connection below that is looked at; a session ticket that came late costs a connection.
+func (c *conn) quiet() bool {
+	if c.raw == nil {
+		return true // not a socket: a test's pipe
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
+	c.alive = false
+	err := c.raw.Read(c.look)
+	return err == nil && c.alive
+}
+
+// peek is what quiet runs on the descriptor.
+func (c *conn) peek(fd uintptr) bool {
+	_, _, err := syscall.Recvfrom(int(fd), c.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) //nolint:gosec // a descriptor
+	c.alive = err == syscall.EAGAIN                                                         //nolint:errorlint // an errno as the kernel gives it
+	return true
+}
+
+// newConn wraps a connection; below is the socket that carries it.
+func newConn(nc, below net.Conn, a Address) *conn {
+	c := &conn{nc: nc, addr: a, buf: make([]byte, readBuffer)}
+	if sc, ok := below.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw, c.look = raw, c.peek
+		}
 	}
-	alive := false
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		alive = errors.Is(err, syscall.EAGAIN)
-		return true
-	})
-	return err == nil && alive
+	return c
 }
 
 func (p *Pool) dial(ctx context.Context, a Address) (*conn, error) {
@@ -174,6 +182,7 @@ func (p *Pool) dial(ctx context.Context, a Address) (*conn, error) {
 	if err != nil {
 		return nil, ErrConnect.Wrap(err)
 	}
+	below := nc
 	if a.TLS {
 		cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 		if p.opt.TLS != nil {
@@ -190,7 +199,7 @@ func (p *Pool) dial(ctx context.Context, a Address) (*conn, error) {
 		}
 		nc = tc
 	}
-	return &conn{nc: nc, addr: a, buf: make([]byte, readBuffer)}, nil
+	return newConn(nc, below, a), nil
 }
 
 // Request is one call. Body pieces are written one after the other; they must not change until Do returns.
