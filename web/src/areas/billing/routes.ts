@@ -3,7 +3,7 @@ import type { RouteRecordRaw } from 'vue-router'
 const under = '/billing/wallet'
 
 export const billingRoutes: RouteRecordRaw[] = [
-  { path: '/budgets', name: 'budgets', component: () => import('./pages/Budgets.vue'), meta: { area: 'billing', title: 'billing.budgets.title', permission: 'billing:read_all', menu: { group: 'manage', icon: 'i-lucide-gauge', order: 3, key: 'b' } } },
+  { path: '/budgets', name: 'budgets', component: () => import('./pages/Budgets.vue'), meta: { area: 'billing', title: 'billing.budgets.title', permission: 'billing:read', menu: { group: 'manage', icon: 'i-lucide-gauge', order: 3, key: 'b' } } },
   { path: '/limits', name: 'limits', component: () => import('./pages/Limits.vue'), meta: { area: 'billing', title: 'billing.limits.title', permission: 'tenant:read', menu: { group: 'manage', icon: 'i-lucide-traffic-cone', order: 4, key: 'l' } } },
   { path: '/billing', redirect: under },
   { path: '/billing/wallet', name: 'billing', component: () => import('./pages/Wallet.vue'), meta: { area: 'billing', title: 'billing.title', permission: 'billing:read', menu: { group: 'manage', icon: 'i-lucide-wallet', order: 5, key: 'w' } } },
