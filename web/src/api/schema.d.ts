@@ -4095,6 +4095,8 @@ export interface components {
         UserMFAState: {
             /** Format: int64 */
             passkeys: number;
+            /** @description The account has a password */
+            password: boolean;
             /** Format: int64 */
             recovery_codes_left: number;
             /** @description The organisation demands a second factor */
