@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (a *app) tenants(list []tenantView) error {
 			if t.Current {
 				mark = "*"
 			}
-			row(w, mark, t.ID, t.Name, t.Slug, t.Status, orDash(t.Role), fmt.Sprint(t.Members))
+			row(w, mark, t.ID, t.Name, t.Slug, t.Status, orDash(t.Role), strconv.FormatInt(t.Members, 10))
 		}
 	})
 }
@@ -293,7 +294,7 @@ func (a *app) projectCmd() *cobra.Command {
 			return a.print(list, func(w io.Writer) {
 				row(w, "ID", "SHORT", "NAME", "STATUS", "MEMBERS", "YOU")
 				for _, p := range list {
-					row(w, p.ID, p.Slug, p.Name, p.Status, fmt.Sprint(p.Members), orDash(p.Role))
+					row(w, p.ID, p.Slug, p.Name, p.Status, strconv.FormatInt(p.Members, 10), orDash(p.Role))
 				}
 			})
 		})},
@@ -335,7 +336,7 @@ func (a *app) roleCmd() *cobra.Command {
 			return a.print(list, func(w io.Writer) {
 				row(w, "ID", "NAME", "MEMBERS", "PERMISSIONS")
 				for _, r := range list {
-					row(w, r.ID, r.Name, fmt.Sprint(r.Members), fmt.Sprint(len(r.Permissions)))
+					row(w, r.ID, r.Name, strconv.FormatInt(r.Members, 10), strconv.Itoa(len(r.Permissions)))
 				}
 			})
 		})},
@@ -392,7 +393,7 @@ func (a *app) serviceCmd() *cobra.Command {
 			return a.print(list, func(w io.Writer) {
 				row(w, "ID", "NAME", "ROLE", "STATUS", "KEYS")
 				for _, s := range list {
-					row(w, s.ID, s.Name, s.RoleName, s.Status, fmt.Sprint(s.Keys))
+					row(w, s.ID, s.Name, s.RoleName, s.Status, strconv.FormatInt(s.Keys, 10))
 				}
 			})
 		})},

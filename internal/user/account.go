@@ -436,7 +436,8 @@ func (s *Service) Key(ctx context.Context, kid string) (Key, error) {
 		k, err = keyByID(ctx, q, p.TenantID, keyOwnerOf(p, kid), kid)
 		return err
 	})
-	return k.shown(s.Now()), err
+	k.show(s.Now())
+	return k, err
 }
 
 // Keys lists keys, newest first: those of the caller and of the service accounts they made, or all of the team for those with key:admin.
@@ -456,7 +457,8 @@ func (s *Service) Keys(ctx context.Context, f KeyFilter) (page.List[Key], error)
 	err = s.db.Read(ctx, func(ctx context.Context, q *db.Query) error {
 		rows, err := keysOf(ctx, q, p.TenantID, may, f, at, last, limit+1)
 		for _, r := range rows {
-			keys = append(keys, r.shown(s.Now()))
+			r.show(s.Now())
+			keys = append(keys, r.Key)
 		}
 		return err
 	})

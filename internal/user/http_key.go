@@ -38,7 +38,8 @@ func (s *Service) httpRotateKey(ctx context.Context, in *struct {
 	Body struct {
 		OverlapS int `json:"overlap_s,omitempty" minimum:"0" maximum:"2592000" doc:"Seconds that the old secret goes on working"`
 	}
-}) (MadeKey, error) {
+},
+) (MadeKey, error) {
 	k, err := s.RotateKey(ctx, in.ID, time.Duration(in.Body.OverlapS)*time.Second)
 	if err == nil {
 		web.SetHeader(ctx, "Cache-Control", "no-store")
@@ -64,7 +65,8 @@ func (s *Service) httpKey(ctx context.Context, in *idIn) (Key, error) {
 func (s *Service) httpUpdateKey(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"100"`
 	Body KeyPatch
-}) (Key, error) {
+},
+) (Key, error) {
 	k, err := s.UpdateKey(ctx, in.ID, in.Body, func(k Key) error { return web.CheckRev(ctx, k.Rev) })
 	web.SetRev(ctx, k.Rev)
 	return k, err

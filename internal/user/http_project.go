@@ -48,7 +48,8 @@ func (s *Service) httpProject(ctx context.Context, in *idIn) (Project, error) {
 func (s *Service) httpUpdateProject(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"100"`
 	Body ProjectPatch
-}) (Project, error) {
+},
+) (Project, error) {
 	t, err := s.UpdateProject(ctx, in.ID, in.Body, func(t Project) error { return web.CheckRev(ctx, t.Rev) })
 	web.SetRev(ctx, t.Rev)
 	return t, err
@@ -73,7 +74,8 @@ func (s *Service) httpPutProjectMember(ctx context.Context, in *struct {
 	Body   struct {
 		Role string `json:"role,omitempty" enum:"lead,member" default:"member"`
 	}
-}) (ProjectMember, error) {
+},
+) (ProjectMember, error) {
 	return s.PutProjectMember(ctx, in.ID, in.UserID, in.Body.Role)
 }
 
@@ -102,7 +104,8 @@ func (s *Service) httpService(ctx context.Context, in *idIn) (ServiceAccount, er
 func (s *Service) httpUpdateService(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"100"`
 	Body ServiceAccountPatch
-}) (ServiceAccount, error) {
+},
+) (ServiceAccount, error) {
 	a, err := s.UpdateServiceAccount(ctx, in.ID, in.Body, func(a ServiceAccount) error { return web.CheckRev(ctx, a.Rev) })
 	web.SetRev(ctx, a.Rev)
 	return a, err

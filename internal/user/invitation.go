@@ -35,17 +35,16 @@ func (s *Service) Invitations(ctx context.Context, limit int, after string) (pag
 		return page.List[Invitation]{}, err
 	}
 	for i := range rows {
-		rows[i] = rows[i].shown(s.Now())
+		rows[i].show(s.Now())
 	}
 	return page.Of(rows, limit, filter, func(i Invitation) []string { return []string{micros(i.CreatedAt), i.ID} }), nil
 }
 
-// shown gives an invitation whose time is over its state.
-func (i Invitation) shown(now time.Time) Invitation {
+// show gives an invitation whose time is over its state.
+func (i *Invitation) show(now time.Time) {
 	if i.State == invitationPending && !now.Before(i.ExpiresAt) {
 		i.State = invitationExpired
 	}
-	return i
 }
 
 // The states of invitations.

@@ -246,11 +246,10 @@ func (k *Key) status(now time.Time) KeyStatus {
 	return KeyActive
 }
 
-// shown is the key with its state of now; a rotation whose overlap is over is no news.
-func (k Key) shown(now time.Time) Key {
+// show brings the state up to now; a rotation whose overlap is over is no news.
+func (k *Key) show(now time.Time) {
 	k.State = k.status(now)
 	if !k.RotatesAt.After(now) {
 		k.RotatesAt = time.Time{}
 	}
-	return k
 }

@@ -71,7 +71,7 @@ func scanKey(r db.Row) (keyRow, error) {
 }
 
 // ownerRights are the permissions of the owner's role.
-func (k Key) ownerRights() []string {
+func (k *Key) ownerRights() []string {
 	if k.ownerRole.Custom() {
 		return k.ownerPerms
 	}

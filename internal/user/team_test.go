@@ -12,12 +12,10 @@ import (
 
 func whole[T any](T) error { return nil }
 
-func ptr[T any](v T) *T { return &v }
-
 // team is two organisations: the first of the owner, a second with an owner of its own; both hold a person in common.
 type team struct {
 	*world
-	owner, stranger context.Context // owners of the two organisations
+	owner, stranger context.Context //nolint:containedctx // callers of the test: owners of the two organisations
 	strangerID      string
 	second          string // id of the second organisation
 }
@@ -129,14 +127,14 @@ func TestSharedAccountsAreSafe(t *testing.T) {
 		old, err := w.MakeKey(here, NewKey{Name: "k"})
 		require.NoError(t, err)
 
-		for _, patch := range []Patch{{Email: ptr("taken@example.com")}, {Username: ptr("other")}, {Profile: &Profile{FirstName: "X"}}, {Locale: ptr("zh")}} {
+		for _, patch := range []Patch{{Email: new("taken@example.com")}, {Username: new("other")}, {Profile: &Profile{FirstName: "X"}}, {Locale: new("zh")}} {
 			_, err := w.Update(m.owner, dev.ID, patch, whole)
 			require.ErrorIs(t, err, ErrSharedAccount)
 		}
 		got, err := w.Member(m.owner, dev.ID)
 		require.NoError(t, err)
 		require.True(t, got.Shared)
-		_, err = w.UpdateMember(m.owner, dev.ID, MemberPatch{Status: ptr("suspended")})
+		_, err = w.UpdateMember(m.owner, dev.ID, MemberPatch{Status: new("suspended")})
 		require.NoError(t, err)
 		require.ErrorIs(t, w.refused(t, old.Secret), ErrSuspended)
 		require.NoError(t, w.refused(t, key.Secret), "the other organisation is not touched")
@@ -196,7 +194,7 @@ func TestNobodyGivesMoreThanTheyHold(t *testing.T) {
 		ctx := w.signIn(t, dev.Email)
 		require.NoError(t, auth.Need(ctx, "user:write"))
 		require.ErrorIs(t, auth.Need(ctx, "model:read"), auth.ErrForbidden)
-		_, err = w.UpdateMember(ctx, adminUser.ID, MemberPatch{Status: ptr("suspended")})
+		_, err = w.UpdateMember(ctx, adminUser.ID, MemberPatch{Status: new("suspended")})
 		require.ErrorIs(t, err, ErrMoreThanOwn, "a helper does not touch admins")
 		require.ErrorIs(t, w.RemoveMember(ctx, adminUser.ID), ErrMoreThanOwn)
 		require.ErrorIs(t, w.DeleteRole(m.owner, helper.ID), ErrRoleInUse)
@@ -235,7 +233,7 @@ func TestProjects(t *testing.T) {
 		require.ErrorIs(t, err, ErrProjectNotFound)
 		_, err = w.PutProjectMember(m.owner, p.ID, m.strangerID, "member")
 		require.ErrorIs(t, err, ErrMemberNotFound)
-		_, err = w.UpdateProject(dev, p.ID, ProjectPatch{Name: ptr("mine")}, whole)
+		_, err = w.UpdateProject(dev, p.ID, ProjectPatch{Name: new("mine")}, whole)
 		require.ErrorIs(t, err, auth.ErrForbidden)
 
 		key, err := w.MakeKey(dev, NewKey{Name: "k"})
@@ -267,12 +265,12 @@ func TestProjects(t *testing.T) {
 		require.ErrorIs(t, err, auth.ErrProject)
 
 		require.ErrorIs(t, w.DeleteProject(dev, p.ID), ErrProjectInUse)
-		_, err = w.UpdateProject(dev, p.ID, ProjectPatch{Status: ptr("archived")}, whole)
+		_, err = w.UpdateProject(dev, p.ID, ProjectPatch{Status: new("archived")}, whole)
 		require.NoError(t, err, "a lead may")
 		require.ErrorIs(t, w.refused(t, bound.Secret), ErrSuspended)
 		_, err = w.Authenticate(t.Context(), asked(key.Secret, "192.0.2.1:1", "X-Maas-Project", p.ID))
 		require.ErrorIs(t, err, auth.ErrProject)
-		_, err = w.UpdateProject(dev, p.ID, ProjectPatch{Status: ptr("active")}, whole)
+		_, err = w.UpdateProject(dev, p.ID, ProjectPatch{Status: new("active")}, whole)
 		require.NoError(t, err)
 		require.NoError(t, w.refused(t, bound.Secret))
 		require.NoError(t, w.DropProjectMember(m.owner, other.ID, devUser.ID))
@@ -323,10 +321,10 @@ func TestServiceAccounts(t *testing.T) {
 		_, err = w.UpdateServiceAccount(m.owner, a.ID, ServiceAccountPatch{RoleInput: RoleInput{Role: "viewer"}}, whole)
 		require.NoError(t, err)
 		require.ErrorIs(t, auth.Need(w.ctx(t, k.Secret), "model:write"), auth.ErrForbidden, "a key may no more than its owner")
-		_, err = w.UpdateServiceAccount(dev, a.ID, ServiceAccountPatch{Status: ptr("suspended")}, whole)
+		_, err = w.UpdateServiceAccount(dev, a.ID, ServiceAccountPatch{Status: new("suspended")}, whole)
 		require.NoError(t, err)
 		require.ErrorIs(t, w.refused(t, k.Secret), ErrSuspended)
-		_, err = w.UpdateServiceAccount(dev, a.ID, ServiceAccountPatch{Status: ptr("active")}, whole)
+		_, err = w.UpdateServiceAccount(dev, a.ID, ServiceAccountPatch{Status: new("active")}, whole)
 		require.NoError(t, err)
 		require.NoError(t, w.refused(t, k.Secret))
 		require.NoError(t, w.RemoveMember(m.owner, devUser.ID))
@@ -406,9 +404,9 @@ func TestTenantsOfOperators(t *testing.T) {
 		require.ErrorIs(t, err, ErrTenantTaken)
 		_, _, err = w.CreateTenant(m.owner, NewTenant{Name: "", Slug: "Bad Slug"})
 		require.ErrorIs(t, err, ErrTenantFields)
-		_, err = w.UpdateCurrentTenant(m.stranger, TenantPatch{Timezone: ptr("Nowhere/At_All")}, whole)
+		_, err = w.UpdateCurrentTenant(m.stranger, TenantPatch{Timezone: new("Nowhere/At_All")}, whole)
 		require.ErrorIs(t, err, ErrTenantFields)
-		got, err := w.UpdateCurrentTenant(m.stranger, TenantPatch{Timezone: ptr("Europe/Berlin"), Name: ptr("Second")}, whole)
+		got, err := w.UpdateCurrentTenant(m.stranger, TenantPatch{Timezone: new("Europe/Berlin"), Name: new("Second")}, whole)
 		require.NoError(t, err)
 		require.Equal(t, m.second, got.ID)
 		require.Equal(t, "Europe/Berlin", got.Timezone)

@@ -22,6 +22,7 @@ CREATE INDEX zoo_animal_house_id_idx ON zoo_animal (house_id);
 CREATE TABLE zoo_keeper (id TEXT NOT NULL PRIMARY KEY);
 `)}}}
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		t.Helper()
 		sys := d.System()
 		require.NoError(t, sys.Tx(t.Context(), func(ctx context.Context, tx *db.Tx) error {
 			for _, q := range []string{

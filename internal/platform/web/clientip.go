@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -53,8 +54,8 @@ func (c clients) settle(r *http.Request) {
 	for _, h := range r.Header.Values("X-Forwarded-For") {
 		hops = append(hops, strings.Split(h, ",")...)
 	}
-	for i := len(hops) - 1; i >= 0; i-- {
-		a, ok := addrOf(strings.TrimSpace(hops[i]))
+	for _, hop := range slices.Backward(hops) {
+		a, ok := addrOf(strings.TrimSpace(hop))
 		if !ok {
 			return // written by nobody we trust: what is known stays
 		}
