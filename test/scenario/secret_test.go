@@ -125,7 +125,10 @@ func second(t *testing.T, s *maastest.Set, secrets planted) {
 	secrets.add(t, "the secret of one-time codes", totp.Str("secret"))
 	invitation := s.As("owner").Post("/api/v1/invitations", map[string]any{"email": "new@example.com", "roles": []string{"viewer"}}).Want(http.StatusCreated)
 	link := invitation.Str("accept_url")
-	secrets.add(t, "an invitation", link[strings.LastIndexAny(link, "/=")+1:])
+	token := link[strings.LastIndexAny(link, "/=")+1:]
+	secrets.add(t, "an invitation", token)
+	s.With("").Get("/api/v1/invitations/by-token/" + token).Want(http.StatusOK)
+	dev.Post("/api/v1/invitations/by-token/"+token+"/accept", nil) // not theirs: refused, with the token in the path
 }
 
 // dump reads every row of the database as text.
