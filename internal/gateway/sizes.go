@@ -63,11 +63,11 @@ type sizeTable struct{ m sync.Map }
 
 func (t *sizeTable) of(model string) *sizes {
 	if v, ok := t.m.Load(model); ok {
-		return v.(*sizes) //nolint:errcheck // the map holds nothing else
+		return v.(*sizes)
 	}
 	s := &sizes{}
 	s.ratio.Store(ratioStart)
 	s.answer.n.Store(answerStart)
 	v, _ := t.m.LoadOrStore(model, s)
-	return v.(*sizes) //nolint:errcheck // the map holds nothing else
+	return v.(*sizes)
 }

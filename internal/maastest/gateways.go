@@ -68,25 +68,25 @@ func tail(s string, n int) string {
 }
 
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil //nolint:errcheck // a TCP listener has no other
+	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Start starts the process, again after Kill or Stop, and waits until it answers.
 func (g *Gateway) Start() {
 	g.t.Helper()
 	g.out = &bytes.Buffer{}
-	cmd := exec.Command(os.Args[0], g.args...) //nolint:noctx,gosec // ended by Kill or Stop
+	cmd := exec.Command(os.Args[0], g.args...)
 	cmd.Stdout, cmd.Stderr = g.out, g.out
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
 	require.NoError(g.t, cmd.Start())
 	g.cmd = cmd
 	require.Eventually(g.t, func() bool {
-		c, err := net.DialTimeout("tcp", strings.TrimPrefix(g.URL, "http://"), time.Second) //nolint:noctx // has its own limit
+		c, err := net.DialTimeout("tcp", strings.TrimPrefix(g.URL, "http://"), time.Second)
 		if err == nil {
 			_ = c.Close()
 		}

@@ -32,6 +32,8 @@ type plan struct {
 
 const promptTokens = 40
 
+var patient = &http.Client{Timeout: time.Minute}
+
 // counter plays an OpenAI-compatible engine, as a provider has it, and counts what it emitted for each request.
 type counter struct {
 	mu      sync.Mutex
@@ -104,7 +106,7 @@ func (c *counter) serve(w http.ResponseWriter, r *http.Request) {
 		count(1)
 		_, _ = fmt.Fprintf(w, "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"up\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"tok \"},\"finish_reason\":null}],\"usage\":%s}\n\n", usage(i))
 		_ = flush.Flush()
-		time.Sleep(time.Millisecond) //nolint:forbidigo // an engine's pace
+		time.Sleep(time.Millisecond)
 	}
 	_, _ = fmt.Fprintf(w, "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"up\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"up\",\"choices\":[],\"usage\":%s}\n\ndata: [DONE]\n\n", usage(p.Tokens))
 }
@@ -147,8 +149,10 @@ func exact(t *testing.T, x exactness, strict bool) {
 	for _, name := range []string{"east", "west"} {
 		await(t, owner, "/api/v1/inference/deployments/"+name, "status", "ready")
 	}
-	owner.Post("/api/v1/inference/routes", map[string]any{"name": "m", "targets": []map[string]any{{"deployment": "east", "weight": 100, "priority": 0}, {"deployment": "west", "weight": 100, "priority": 0}},
-		"retry": map[string]any{"attempts": 3, "budget_percent": 100, "on": []string{"connect", "5xx"}}}).Want(http.StatusCreated)
+	owner.Post("/api/v1/inference/routes", map[string]any{
+		"name": "m", "targets": []map[string]any{{"deployment": "east", "weight": 100, "priority": 0}, {"deployment": "west", "weight": 100, "priority": 0}},
+		"retry": map[string]any{"attempts": 3, "budget_percent": 100, "on": []string{"connect", "5xx"}},
+	}).Want(http.StatusCreated)
 	owner.Post("/api/v1/prices", map[string]any{"model": "m", "input_micro_per_mtok": 2_000_000, "output_micro_per_mtok": 8_000_000}).Want(http.StatusCreated)
 	budget := owner.Post("/api/v1/budgets", map[string]any{"subject": map[string]any{"kind": "tenant"}, "unit": "tokens", "limit": x.budget, "window": "total", "hard": true}).Want(http.StatusCreated).Str("id")
 	key := owner.Post("/api/v1/keys", map[string]any{"name": "exact", "strict": strict}).Want(http.StatusCreated).Str("secret")
@@ -157,7 +161,7 @@ func exact(t *testing.T, x exactness, strict bool) {
 	run := &clients{t: t, gateways: gateways, key: key, tokens: x.tokens}
 	var wg sync.WaitGroup
 	for i := range x.clients {
-		wg.Go(func() { run.client(rand.New(rand.NewPCG(uint64(i), 7))) }) //nolint:gosec // small
+		wg.Go(func() { run.client(rand.New(rand.NewPCG(uint64(i), 7))) })
 	}
 	require.Eventually(t, func() bool { return run.done.Load() > 0 && up.sum() > x.budget*2/5 }, 5*time.Minute, 20*time.Millisecond, "the clients do nothing")
 	gateways[2].Kill()
@@ -178,7 +182,7 @@ func ready(t *testing.T, gateways []*maastest.Gateway, key string) {
 			q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.URL+"/v1/models/m", nil)
 			require.NoError(t, err)
 			q.Header.Set("Authorization", "Bearer "+key)
-			resp, err := http.DefaultClient.Do(q)
+			resp, err := patient.Do(q)
 			if err != nil {
 				return false
 			}
@@ -206,7 +210,7 @@ func (c *clients) client(r *rand.Rand) {
 	for spent := 0; spent < 5 && time.Now().Before(deadline); {
 		if c.call(h, r) {
 			spent++
-			time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond) //nolint:forbidigo // a client that comes back later
+			time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)
 		} else {
 			spent = 0
 		}
@@ -357,7 +361,7 @@ func TestGatewaysShareLimits(t *testing.T) {
 					return
 				}
 				q.Header.Set("Authorization", "Bearer "+key)
-				resp, err := http.DefaultClient.Do(q)
+				resp, err := patient.Do(q)
 				if err != nil {
 					t.Error(err)
 					return

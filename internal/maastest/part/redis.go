@@ -53,7 +53,7 @@ func (r *RedisServer) Start() {
 			r.port = port
 		}
 		log := filepath.Join(r.dir, "log")
-		cmd := exec.Command(r.bin, "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir, "--logfile", log, "--maxmemory-policy", "noeviction") //nolint:noctx,gosec // ended by Stop
+		cmd := exec.Command(r.bin, "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir, "--logfile", log, "--maxmemory-policy", "noeviction")
 		if last = cmd.Start(); last != nil {
 			r.t.Fatalf("start Redis: %v", last)
 		}
@@ -71,12 +71,12 @@ func (r *RedisServer) Start() {
 
 // redisPort is a free port; tests of several packages start servers at the same time, so the kernel's choice is asked for and the range of PostgreSQL avoided.
 func redisPort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil //nolint:errcheck // a TCP listener has no other
+	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // wait until the server answers PING.

@@ -70,8 +70,8 @@ func newBucket(l Limit, w *counter) *Bucket {
 
 // cost is the time that n units take up, rounded up: n * period / limit.
 func (b *Bucket) cost(n int64) int64 {
-	hi, lo := bits.Mul64(uint64(max(n, 0)), uint64(minute)) //nolint:gosec // not negative
-	limit := uint64(b.Limit.Limit)                          //nolint:gosec // checked by the callers
+	hi, lo := bits.Mul64(uint64(max(n, 0)), uint64(minute))
+	limit := uint64(b.Limit.Limit)
 	if hi >= limit {
 		return costMost
 	}
@@ -79,7 +79,7 @@ func (b *Bucket) cost(n int64) int64 {
 	if r > 0 {
 		q++
 	}
-	return min(int64(min(q, 1<<62)), costMost) //nolint:gosec // bounded
+	return min(int64(min(q, 1<<62)), costMost)
 }
 
 // take charges n units at the time now (ns of a clock that never goes back). 0 = taken, else the wait after which it would pass; nothing is charged then. What is larger than the burst passes a full bucket
@@ -193,11 +193,11 @@ func (b *Bucket) standing(now int64) Standing {
 		return Standing{b.Limit.Limit, left, time.Duration(b.cost(b.units() - left))}
 	}
 	behind := max(b.word.tat.Load()-now, 0)
-	hi, lo := bits.Mul64(uint64(max(b.burst-behind, 0)), uint64(b.Limit.Limit)) //nolint:gosec // not negative
+	hi, lo := bits.Mul64(uint64(max(b.burst-behind, 0)), uint64(b.Limit.Limit))
 	left := int64(0)
 	if hi < uint64(minute) {
 		q, _ := bits.Div64(hi, lo, uint64(minute))
-		left = int64(min(q, uint64(b.Limit.Limit))) //nolint:gosec // bounded
+		left = int64(min(q, uint64(b.Limit.Limit)))
 	}
 	return Standing{b.Limit.Limit, left, time.Duration(behind)}
 }

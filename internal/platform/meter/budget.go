@@ -74,7 +74,6 @@ type flight struct {
 	done chan struct{}
 	need int64 // coarse
 	err  error
-	ok   bool
 }
 
 // pool is what a target's open leases hold on this node. granted = left + reserved + spent. It is replaced as a whole when its leases end.

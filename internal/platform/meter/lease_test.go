@@ -168,7 +168,7 @@ func TestNodesNeverOverspend(t *testing.T) {
 		var reserved, spent atomic.Int64
 		var wg sync.WaitGroup
 		for w := range 6 {
-			r := rand.New(rand.NewPCG(seed, uint64(w))) //nolint:gosec // small
+			r := rand.New(rand.NewPCG(seed, uint64(w)))
 			m, s := meters[w%3], budgets[w%3]
 			wg.Go(func() {
 				var k Ticket

@@ -37,6 +37,7 @@ func (a *Ask) of(u Unit) int64 {
 		return a.Tokens
 	case Requests:
 		return a.Requests
+	case Concurrent:
 	}
 	return 0
 }
@@ -79,6 +80,7 @@ func (r *Refusal) Error() string {
 		return "the balance is used up"
 	case LimitsUnknown:
 		return "limits cannot be checked now"
+	case QuotaUnknown:
 	}
 	return "budgets cannot be checked now"
 }
@@ -110,7 +112,7 @@ func (m *Meter) Admit(ctx context.Context, t *Ticket, now int64, s *Subject, a A
 	t.state.Store(ticketFree)
 	for i, n := 0, len(s.Buckets)+len(a.Also); i < n; i++ {
 		if r := m.take(ctx, t.bucket(i), now, &a); r != nil {
-			t.giveBuckets(now, i)
+			t.giveBuckets(i)
 			return r
 		}
 	}
@@ -120,7 +122,7 @@ func (m *Meter) Admit(ctx context.Context, t *Ticket, now int64, s *Subject, a A
 			for j := range i {
 				t.pools[j].free(a.of(s.Budgets[j].Unit))
 			}
-			t.giveBuckets(now, len(s.Buckets)+len(a.Also))
+			t.giveBuckets(len(s.Buckets) + len(a.Also))
 			return r
 		}
 		t.pools[i] = p
@@ -138,7 +140,7 @@ func (t *Ticket) bucket(i int) *Bucket {
 }
 
 // giveBuckets undoes the first n buckets.
-func (t *Ticket) giveBuckets(now int64, n int) {
+func (t *Ticket) giveBuckets(n int) {
 	for i := range n {
 		b := t.bucket(i)
 		if b.Unit == Concurrent {

@@ -24,9 +24,9 @@ func (h *hand) now() int64          { return h.ns.Load() }
 func (h *hand) wall() time.Time     { return time.Unix(1_700_000_000, 0).Add(time.Duration(h.ns.Load())) }
 func (h *hand) add(d time.Duration) { h.ns.Add(int64(d)) }
 func (h *hand) options() Options    { return Options{Node: "n1", Epoch: 1, Clock: h.now, Wall: h.wall} }
+
 func reasonOf(err error) Reason {
-	var r *Refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*Refusal](err); ok {
 		return r.Reason
 	}
 	return ""
@@ -77,7 +77,7 @@ func TestBucketAgainstALog(t *testing.T) {
 		var log []passed
 		refused := 0
 		for range 3000 {
-			h.add(time.Duration(r.Int64N(int64(minute) / limit * 2)))
+			h.add(time.Duration(r.Int64N(minute / limit * 2)))
 			n := 1 + r.Int64N(burst)
 			wait := b.take(h.now(), n)
 			if wait == 0 {

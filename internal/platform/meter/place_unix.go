@@ -15,7 +15,7 @@ func folderID(dir string) string {
 		return dir
 	}
 	if st, ok := s.Sys().(*syscall.Stat_t); ok {
-		return strconv.FormatUint(uint64(st.Dev), 10) + ":" + strconv.FormatUint(st.Ino, 10) //nolint:gosec,unconvert // signed on some systems
+		return strconv.FormatUint(uint64(st.Dev), 10) + ":" + strconv.FormatUint(st.Ino, 10)
 	}
 	return dir
 }

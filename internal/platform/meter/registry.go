@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -157,7 +158,7 @@ func (m *Meter) Budget(name, kind, id string, u Unit) *Budget {
 	if t == nil {
 		t = &target{m: m, name: name, money: u == Money, left: -1}
 		m.targets[name] = t
-		m.list = append(m.list[:len(m.list):len(m.list)], t)
+		m.list = append(slices.Clip(m.list), t)
 	}
 	return &Budget{Target: name, Kind: kind, ID: id, Unit: u, to: t}
 }

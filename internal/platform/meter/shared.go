@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,7 @@ type shared struct {
 // remoteOf makes the shared part of a counter. The caller holds Meter.mu.
 func (m *Meter) remoteOf(key string, w *counter) {
 	w.remote = &remote{key: "limit:{" + key + "}"}
-	m.shared.list = append(m.shared.list[:len(m.shared.list):len(m.shared.list)], w.remote)
+	m.shared.list = append(slices.Clip(m.shared.list), w.remote)
 }
 
 // units is the burst as Redis counts it.

@@ -163,8 +163,13 @@ func (s *suite) many(t *testing.T) {
 func (s *suite) questions(t *testing.T) {
 	ctx := t.Context()
 	for _, k := range []cache.Take{
-		{}, {Key: "k", Limit: 1, Burst: 1, Need: 2, Want: 1}, {Key: "k", Limit: 0, Burst: 1, Need: 1, Want: 1}, {Key: "k", Limit: 1, Burst: 0, Need: 1, Want: 1}, {Key: "k", Limit: 1, Burst: 1},
-		{Key: "k", Limit: 1 << 50, Burst: 1, Need: 1, Want: 1}, {Key: "k", Limit: 1, Need: 1, Want: 1, Holder: "h"},
+		{},
+		{Key: "k", Limit: 1, Burst: 1, Need: 2, Want: 1},
+		{Key: "k", Limit: 0, Burst: 1, Need: 1, Want: 1},
+		{Key: "k", Limit: 1, Burst: 0, Need: 1, Want: 1},
+		{Key: "k", Limit: 1, Burst: 1},
+		{Key: "k", Limit: 1 << 50, Burst: 1, Need: 1, Want: 1},
+		{Key: "k", Limit: 1, Need: 1, Want: 1, Holder: "h"},
 	} {
 		_, err := s.c.Take(ctx, []cache.Take{k})
 		require.ErrorIs(t, err, cache.ErrAsk, "%+v", k)

@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,16 +23,14 @@ func init() {
 
 type quiet struct{}
 
-func (quiet) Printf(ctx context.Context, format string, v ...any) {
-	slog.DebugContext(ctx, "redis client", "format", format, "values", len(v))
-}
+func (quiet) Printf(context.Context, string, ...any) {}
 
 const (
 	dialMost = time.Second
 	callMost = 250 * time.Millisecond
-	failMost = 5           // failures within a second, and calls fail at once for a second
-	pause    = time.Second //
-	prefix   = "m1:"       // rises with the form of what is stored
+	failMost = 5 // failures within a second, and calls fail at once for a second
+	pause    = time.Second
+	prefix   = "m1:" // rises with the form of what is stored
 )
 
 //go:embed take.lua
