@@ -499,7 +499,7 @@ func TestBytesBehindAnAnswerAreNobodys(t *testing.T) {
 		a.Close()
 		require.Equal(t, "mine", string(body))
 		sent <- struct{}{}
-		<-sent // the bytes are on their way
+		<-sent                              // the bytes are on their way
 		require.Eventually(t, func() bool { // and have arrived
 			p.mu.Lock()
 			defer p.mu.Unlock()
