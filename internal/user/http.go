@@ -58,7 +58,7 @@ func (s *Service) httpConfig(ctx context.Context, _ *struct{}) (authConfig, erro
 	need, err := s.needsSetup(ctx)
 	c := authConfig{SetupRequired: need, SetupCodeRequired: need && !local(web.Request(ctx)), Registration: s.Config.Registration, Version: s.Version, DemoModel: s.Demo}
 	c.Password.MinLength = passwordMin
-	c.Providers, c.MFA = s.providerList(), mfaConfig{TOTP: true, Passkeys: true}
+	c.Providers, c.MFA = s.providerList(), mfaConfig{TOTP: true, Passkeys: s.passkeysAt(web.Request(ctx).Host)}
 	c.Email = emailConfig{Enabled: s.Mail != nil, Verification: s.Mail != nil && s.Config.VerifyEmail}
 	return c, err
 }

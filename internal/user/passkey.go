@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
+	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,6 +22,7 @@ import (
 var (
 	ErrPasskey         = fault.New(fault.Unauthenticated, "user.passkey_refused", "this passkey was not accepted")
 	ErrPasskeyNotFound = fault.New(fault.NotFound, "user.passkey_not_found", "there is no such passkey")
+	ErrPasskeyAddress  = fault.New(fault.Conflict, "user.passkey_address", "passkeys belong to a host name, and this installation is reached at an IP address").WithHint("Give it a name in `url` of the configuration and open it there; on this machine, localhost")
 	ErrPasskeyTaken    = fault.New(fault.Conflict, "user.passkey_taken", "this passkey is registered already")
 	ErrCeremony        = fault.New(fault.Conflict, "user.ceremony_expired", "this took too long or was tried before").WithHint("Begin again")
 	ErrPasskeyFields   = fault.New(fault.Invalid, "user.passkey_invalid", "the passkey or its name cannot be used")
@@ -54,8 +58,39 @@ type ceremony struct {
 	Session []byte `json:"session"`
 }
 
+// relyingParty is this installation at its public address. Browsers take a name only (WebAuthn level 3, section 5.1.2): at a loopback address that is localhost; ErrPasskeyAddress at any other number.
 func (s *Service) relyingParty() (*factor.RelyingParty, error) {
-	return factor.NewRelyingParty(s.PublicURL(), s.site())
+	u, err := url.Parse(s.PublicURL())
+	if err != nil {
+		return nil, err
+	}
+	if a, err := netip.ParseAddr(u.Hostname()); err == nil {
+		if !a.IsLoopback() {
+			return nil, ErrPasskeyAddress
+		}
+		port := u.Port()
+		if u.Host = "localhost"; port != "" {
+			u.Host += ":" + port
+		}
+	}
+	return factor.NewRelyingParty(u.String(), s.site())
+}
+
+// passkeysAt reports whether a browser that has this host in its address bar can use passkeys here. A proxy may have put another host there: it counts only where the public address is a number.
+func (s *Service) passkeysAt(host string) bool {
+	if _, err := s.relyingParty(); err != nil {
+		return false
+	}
+	return !numeric(host) || !numeric(strings.TrimPrefix(strings.TrimPrefix(s.PublicURL(), "http://"), "https://"))
+}
+
+func numeric(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = host
+	}
+	_, err = netip.ParseAddr(strings.Trim(name, "[]"))
+	return err == nil
 }
 
 // passkeyAccount is a person with their passkeys, as ceremonies want them.
