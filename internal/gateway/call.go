@@ -27,8 +27,8 @@ const (
 	commentEvery  = 15 * time.Second
 	waitingEvery  = 5 * time.Second
 	recheckEvery  = 2 * time.Second // of the credential of a running stream
-	markEvery     = time.Second
-	markTokens    = 256
+	markEvery     = 200 * time.Millisecond // of what a stream has brought: a process that is killed loses no more of it than this,
+	markTokens    = 8                      // or than these
 	errorBodyMost = 64 << 10
 	statusGone    = 499 // the client left before the head
 )
