@@ -26,7 +26,7 @@ const (
 	earlyStream   = 10 * time.Second // a stream without an event for this long begins with comments
 	commentEvery  = 15 * time.Second
 	waitingEvery  = 5 * time.Second
-	recheckEvery  = 2 * time.Second // of the credential of a running stream
+	recheckEvery  = 2 * time.Second        // of the credential of a running stream
 	markEvery     = 200 * time.Millisecond // of what a stream has brought: a process that is killed loses no more of it than this,
 	markTokens    = 8                      // or than these
 	errorBodyMost = 64 << 10
