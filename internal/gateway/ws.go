@@ -85,7 +85,7 @@ type socket struct {
 
 	mu      sync.Mutex // guards the rest, and orders frames
 	seq     int64
-	calls   map[string]context.CancelFunc
+	calls   map[string]*socketClient
 	touched time.Time
 	code    websocket.StatusCode // why we ended it; 0 = we did not
 	reason  string
@@ -143,7 +143,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	k := &socket{g: g, ws: ws, cred: cred, calls: map[string]context.CancelFunc{}, touched: time.Now(), cancel: cancel}
+	k := &socket{g: g, ws: ws, cred: cred, calls: map[string]*socketClient{}, touched: time.Now(), cancel: cancel}
 	who := p.UserID + "/" + p.KeyID
 	if !g.sockets.add(k, who) {
 		_ = ws.Close(closeTooMany, "too many connections")
@@ -286,8 +286,8 @@ func (k *socket) take(ctx context.Context, b []byte) {
 		k.request(ctx, w.wantData)
 	case "cancel":
 		k.mu.Lock()
-		if cancel := k.calls[w.ID]; cancel != nil {
-			cancel()
+		if c := k.calls[w.ID]; c != nil {
+			c.cancel()
 		}
 		k.mu.Unlock()
 	case "ping":
@@ -339,17 +339,15 @@ func (k *socket) request(ctx context.Context, w wantData) {
 		return
 	}
 	cctx, cancel := context.WithCancel(ctx)
-	k.calls[w.ID] = cancel
+	client := &socketClient{k: k, id: w.ID, cancel: cancel}
+	k.calls[w.ID] = client
 	k.mu.Unlock()
 	k.wg.Go(func() {
 		defer func() {
 			cancel()
-			k.mu.Lock()
-			delete(k.calls, w.ID)
-			k.touched = time.Now()
-			k.mu.Unlock()
+			client.free()
 		}()
-		k.g.serve(cctx, &socketClient{k: k, id: w.ID}, op, k.cred, w.Body, requestID(context.Background()), "")
+		k.g.serve(cctx, client, op, k.cred, w.Body, requestID(context.Background()), "")
 	})
 }
 
@@ -369,10 +367,27 @@ func (k *socket) send(kind string, data any) error {
 
 // socketClient is one call on a socket.
 type socketClient struct {
-	k     *socket
-	id    string
-	usage json.RawMessage
-	whole []byte
+	k      *socket
+	id     string
+	cancel context.CancelFunc
+	usage  json.RawMessage
+	whole  []byte
+}
+
+// free lets the id be used again.
+func (s *socketClient) free() {
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	if s.k.calls[s.id] == s {
+		delete(s.k.calls, s.id)
+	}
+	s.k.touched = time.Now()
+}
+
+// done is the last frame of an answer: whoever reads it may use the id again at once.
+func (s *socketClient) done() error {
+	s.free()
+	return s.k.send("done", map[string]any{"id": s.id, "usage": s.usage})
 }
 
 func (s *socketClient) head(c *call, _ bool, _ int64) {
@@ -410,7 +425,7 @@ func (s *socketClient) write(p []byte) error {
 			case !ok:
 				continue
 			case bytes.Equal(data, doneMark):
-				if err := s.k.send("done", map[string]any{"id": s.id, "usage": s.usage}); err != nil {
+				if err := s.done(); err != nil {
 					return err
 				}
 				continue
@@ -445,7 +460,7 @@ func (s *socketClient) chunk(data []byte, whole bool) error {
 	if err := s.k.send("chunk", map[string]any{"id": s.id, "data": json.RawMessage(data)}); err != nil || !whole {
 		return err
 	}
-	return s.k.send("done", map[string]any{"id": s.id, "usage": s.usage})
+	return s.done()
 }
 
 func (s *socketClient) flush() error { return nil }

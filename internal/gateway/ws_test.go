@@ -180,7 +180,8 @@ func TestWebSocketResponses(t *testing.T) {
 	require.Equal(t, "hello", w.read().Type)
 	for _, more := range []string{"", `,"stream":true`} {
 		w.write(request("a", "/v1/responses", `{"model":"`+model+`","input":"{\"tokens\":4}"`+more+`}`))
-		require.Equal(t, "start", w.read().Type)
+		first := w.read()
+		require.Equal(t, "start", first.Type, "%+v", first)
 		chunks := 0
 		for f := w.read(); f.Type != "done"; f = w.read() {
 			require.Equal(t, "chunk", f.Type)

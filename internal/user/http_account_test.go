@@ -107,7 +107,7 @@ func TestHTTPSecondFactors(t *testing.T) {
 		require.NoError(t, err)
 		o, err := virtualwebauthn.ParseAttestationOptions(string(options))
 		require.NoError(t, err)
-		device, key := virtualwebauthn.NewAuthenticator(), virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)
+		device, key := virtualwebauthn.NewAuthenticator(), newCredential(t)
 		device.Options.UserHandle = []byte(o.UserID)
 		a = s.do("POST", "/auth/passkeys/register/finish", tok.Access, obj{"ceremony": a.str("ceremony"), "name": "Phone", "credential": json.RawMessage(virtualwebauthn.CreateAttestationResponse(device1, device, key, *o))})
 		require.Equal(t, 201, a.status, a.body)

@@ -118,7 +118,8 @@ func enqueue(ctx context.Context, tx *db.Tx, kind, lane string, payload []byte, 
 		state, runAt, wait, message = Waiting, db.Micro(o.NotBefore), "not_before", "It is planned for a later time."
 	}
 	if o.Parent != "" {
-		parent, err := db.One(ctx, tx, db.Scalar[State], `SELECT state FROM job_entry WHERE id = $1 AND tenant_id = $2`, o.Parent, tenant)
+		// An UPDATE that changes nothing: it holds the parent's row, so that the parent cannot end between this look and our commit and pass its child over.
+		parent, err := db.One(ctx, tx, db.Scalar[State], `UPDATE job_entry SET parent = parent WHERE id = $1 AND tenant_id = $2 RETURNING state`, o.Parent, tenant)
 		switch {
 		case errors.Is(err, db.ErrNoRow):
 			return "", ErrNotFound.With("the parent job %s does not exist", o.Parent)
