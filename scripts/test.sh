@@ -42,7 +42,7 @@ else
 fi
 
 step "fuzz smoke"
-go run ./tools/fuzz -time "${FUZZTIME:-60s}"
+go run ./tools/fuzz -time "${FUZZTIME:-30s}"
 
 step "browser"
 sh scripts/web.sh e2e
