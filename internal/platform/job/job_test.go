@@ -472,3 +472,33 @@ func TestManyClaimers(t *testing.T) {
 		}
 	})
 }
+
+// A child is made while its parent ends: whichever commits first, the child runs.
+func TestChildOfAnEndingParent(t *testing.T) {
+	each(t, func(g *rig) {
+		running, release := make(chan string, 4), make(chan struct{})
+		g.work(handle(func(ctx context.Context, r *job.Run, p args) error {
+			if p.N == 1 {
+				running <- r.ID
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
+			}
+			return ctx.Err()
+		}), 2)
+		parent := g.enqueue(args{1}, job.Options{})
+		<-running
+		var child string
+		g.tx(func(ctx context.Context, tx *db.Tx) (err error) {
+			if child, err = job.Enqueue(ctx, tx, probe, args{2}, job.Options{Parent: parent}); err != nil {
+				return err
+			}
+			close(release) // the parent ends now, and our transaction is open a while longer
+			<-time.After(300 * time.Millisecond)
+			return nil
+		})
+		require.Equal(g.t, job.Succeeded, g.wait(parent).State)
+		require.Equal(g.t, job.Succeeded, g.wait(child).State)
+	})
+}
