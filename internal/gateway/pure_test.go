@@ -139,9 +139,14 @@ func TestCutterAtEveryByte(t *testing.T) {
 func FuzzCutter(f *testing.F) {
 	f.Add(sampleStream, 10, 100)
 	f.Add("data: {\"error\":{\"message\":\"x\"}}\n\n", 3, 9)
+	f.Add("data: {\"usage\":{\"model\":\"x\",\"prompt_tokens\":1},\"choices\":[{}]}\n\n", 3, 9)
+	f.Add("garbage\n\ndata: {\"usage\":{\"prompt_tokens\":0}}\n\r\n", 3, 9)
 	f.Fuzz(func(t *testing.T, stream string, i, j int) {
 		a, want := cutAt(stream)
 		b, got := cutAt(stream, min(i, j), max(i, j))
+		if want == got && strings.HasPrefix(want, "error: ") {
+			return // the protocol was broken: what stood behind that place in the same piece may have been read or not
+		}
 		if want != got || a.usage != b.usage || a.done != b.done || a.events != b.events {
 			t.Fatalf("cut at %d, %d: %q, whole %q", i, j, got, want)
 		}

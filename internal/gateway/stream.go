@@ -191,7 +191,7 @@ func (c *cutter) emit(e []byte, off int, drop, model span) {
 	}
 	at := 0
 	put := func(s span, text string) {
-		if s.ok() {
+		if s.ok() && s.from+off >= at { // a name within the usage that was dropped is gone with it
 			c.out = append(append(c.out, e[at:s.from+off]...), text...)
 			at = s.to + off
 		}
