@@ -98,14 +98,18 @@ func (r *RelyingParty) BeginRegister(a Account) (options json.RawMessage, sessio
 	return pair(o, s)
 }
 
+// resume reads the first half of a ceremony for its second.
+func (a Account) resume(session []byte) (p person, s webauthn.SessionData, err error) {
+	if p, err = a.person(); err == nil {
+		err = json.Unmarshal(session, &s)
+	}
+	return p, s, err
+}
+
 // FinishRegister checks what the browser made.
 func (r *RelyingParty) FinishRegister(a Account, session, answer []byte) (Passkey, error) {
-	p, err := a.person()
+	p, s, err := a.resume(session)
 	if err != nil {
-		return Passkey{}, err
-	}
-	var s webauthn.SessionData
-	if err := json.Unmarshal(session, &s); err != nil {
 		return Passkey{}, err
 	}
 	parsed, err := protocol.ParseCredentialCreationResponseBytes(answer)
@@ -141,12 +145,8 @@ func (r *RelyingParty) BeginLogin(a *Account) (options json.RawMessage, session 
 
 // FinishLogin checks an assertion of one of the account's keys.
 func (r *RelyingParty) FinishLogin(a Account, session, answer []byte) (Passkey, error) {
-	p, err := a.person()
+	p, s, err := a.resume(session)
 	if err != nil {
-		return Passkey{}, err
-	}
-	var s webauthn.SessionData
-	if err := json.Unmarshal(session, &s); err != nil {
 		return Passkey{}, err
 	}
 	parsed, err := protocol.ParseCredentialRequestResponseBytes(answer)
